@@ -1,0 +1,29 @@
+"""The one tree of errors that this package raises on purpose.
+
+Every message says what was expected, what came (file, row, option) and what to do. The command line prints
+such a message alone, without a traceback.
+"""
+
+
+class EstitchupError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+
+class DataError(EstitchupError, ValueError):
+    """Embeddings, labels or tables that cannot be used as they are."""
+
+
+class StoreError(DataError):
+    """A store on disk, or the input for one, that is broken or does not fit together."""
+
+
+class SplitError(DataError):
+    """A split that leaves nothing to train, validate, test or predict on."""
+
+
+class ConfigError(EstitchupError, ValueError):
+    """An option, class name or combination of callbacks that cannot work."""
+
+
+class CheckpointError(EstitchupError, ValueError):
+    """A checkpoint that is not ours, or does not fit the data it is used with."""
