@@ -1,0 +1,133 @@
+"""The table of items: its checks, and the columns that every store has."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from estitchup_pl.errors import StoreError
+
+
+def nearest_name(name: str, choices: Iterable[str]) -> str:
+    """Sentence that offers the nearest of ``choices`` and lists them all.
+
+    Example:
+        >>> nearest_name("imge", ["image", "title"])
+        "Did you mean 'image'? There are: image, title."
+    """
+    names = list(choices)
+    close = difflib.get_close_matches(name, names, n=1)
+    return (f"Did you mean {close[0]!r}? " if close else "") + f"There are: {', '.join(names)}."
+
+
+def flag_column(modality: str) -> str:
+    """Name of the column that says whether an item has a modality."""
+    return f"has_{modality}"
+
+
+def normalize_items(items: pa.Table, where: str = "items") -> pa.Table:
+    """Give a table the columns ``id`` and ``label`` (both string) that a store needs.
+
+    A table without ``label`` gets one of nulls; empty labels become null, which means unlabelled.
+
+    Args:
+        items: Table with at least the column ``id``.
+        where: What messages call the table.
+
+    Raises:
+        StoreError: For an empty table, repeated column names, or ids that are missing, null or not unique.
+    """
+    if items.num_rows == 0:
+        raise StoreError(f"{where}: the table has no rows; a store needs at least one item")
+    repeated = sorted({name for name in items.column_names if items.column_names.count(name) > 1})
+    if repeated:
+        raise StoreError(f"{where}: column {repeated[0]!r} is there more than once; rename one of them")
+    if "id" not in items.column_names:
+        raise StoreError(f"{where}: no column 'id'. {nearest_name('id', items.column_names)}")
+    table = _set_column(items, "id", names_column(items, "id", where))
+    check_ids(table["id"], where)
+    if "label" in items.column_names:
+        labels = names_column(items, "label", where)
+        labels = pc.if_else(pc.equal(labels, ""), pa.scalar(None, pa.string()), labels)
+    else:
+        labels = pa.chunked_array([pa.nulls(len(table), pa.string())])
+    return _set_column(table, "label", labels)
+
+
+def names_column(items: pa.Table, column: str, where: str) -> pa.ChunkedArray:
+    """Column of names (strings, whole numbers, truth values or categories) as strings.
+
+    Raises:
+        StoreError: For any other type: ``1.0`` and ``1`` would be two different names.
+    """
+    values = items[column]
+    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    usable = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    usable += (pa.types.is_integer, pa.types.is_boolean, pa.types.is_null)
+    if not any(test(kind) for test in usable):
+        raise StoreError(
+            f"{where}: column {column!r} is of type {values.type}; ids and labels are names. "
+            "Turn the column into strings or whole numbers first."
+        )
+    if pa.types.is_dictionary(values.type):
+        values = pc.cast(values, kind)
+    return pc.cast(values, pa.string())
+
+
+def check_ids(ids: pa.ChunkedArray, where: str) -> None:
+    """Raise :class:`StoreError` naming the rows unless every id is there and unique."""
+    if ids.null_count:
+        row = int(np.flatnonzero(pc.is_null(ids).to_numpy())[0])
+        raise StoreError(f"{where}: row {row} has no id; every item needs one of its own")
+    codes = ids.combine_chunks().dictionary_encode()
+    codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
+    if len(codes.dictionary) == len(ids):
+        return
+    numbers = codes.indices.to_numpy()
+    first_rows = np.unique(numbers, return_index=True)[1]
+    second = int(np.setdiff1d(np.arange(len(numbers)), first_rows)[0])
+    first = int(np.flatnonzero(numbers == numbers[second])[0])
+    raise StoreError(
+        f"{where}: id {ids[second].as_py()!r} is there twice, in rows {first} and {second}; ids must be unique. "
+        "Remove one of the rows, or choose another id column."
+    )
+
+
+def flags_from_items(
+    items: pa.Table, modalities: Iterable[str], where: str
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Read the columns ``has_<modality>`` that are there, as arrays ``(rows,)``.
+
+    Raises:
+        StoreError: If such a column is not of truth values, or has nulls.
+    """
+    flags = {}
+    for modality in modalities:
+        name = flag_column(modality)
+        if name not in items.column_names:
+            continue
+        column = items[name]
+        if not pa.types.is_boolean(column.type):
+            raise StoreError(f"{where}: column {name!r} must be of type bool, got {column.type}")
+        if column.null_count:
+            row = int(np.flatnonzero(pc.is_null(column).to_numpy())[0])
+            raise StoreError(f"{where}: column {name!r} is null in row {row}; expected true or false")
+        flags[modality] = column.to_numpy().astype(bool)
+    return flags
+
+
+def with_flags(items: pa.Table, flags: Mapping[str, npt.NDArray[np.bool_]]) -> pa.Table:
+    """Return ``items`` with one column ``has_<modality>`` for each entry of ``flags``."""
+    for modality, present in flags.items():
+        items = _set_column(items, flag_column(modality), pa.chunked_array([pa.array(present)]))
+    return items
+
+
+def _set_column(table: pa.Table, name: str, values: pa.ChunkedArray) -> pa.Table:
+    position = table.schema.get_field_index(name)
+    return table.append_column(name, values) if position < 0 else table.set_column(position, name, values)
