@@ -4,6 +4,9 @@ Every message says what was expected, what came (file, row, option) and what to 
 such a message alone, without a traceback.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class EstitchupError(Exception):
     """Base of all errors raised on purpose by this package."""
@@ -27,3 +30,14 @@ class ConfigError(EstitchupError, ValueError):
 
 class CheckpointError(EstitchupError, ValueError):
     """A checkpoint that is not ours, or does not fit the data it is used with."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of an error message that offers the nearest known name, or nothing where none is near.
+
+    Example:
+        >>> did_you_mean("EStichup", ["EMixup", "EStitchup"])
+        "; did you mean 'EStitchup'?"
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

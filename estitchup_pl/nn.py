@@ -1,0 +1,181 @@
+"""The downstream network (Sec. 3.3) and its parts, each over any leading ``*stack`` of runs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from estitchup_pl.errors import ConfigError
+
+Scaling = Literal["none", "l2", "standardize"]
+SCALINGS: tuple[Scaling, ...] = ("none", "l2", "standardize")
+
+
+class StackedLinear(nn.Module):
+    """A linear layer for each run of a stack, as one batched matrix product.
+
+    With an empty stack it is ``nn.Linear``, with the same parameters and the same initialisation.
+
+    Args:
+        in_features: Size of the last input axis.
+        out_features: Size of the last output axis.
+        stack: Leading shape of the parameters.
+
+    Shape:
+        ``(*stack, batch, in_features)`` to ``(*stack, batch, out_features)``.
+    """
+
+    def __init__(self, in_features: int, out_features: int, stack: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(*stack, out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(*stack, out_features))
+        bound = 1 / math.sqrt(in_features)
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(*stack, batch, in_features)`` to ``(*stack, batch, out_features)``."""
+        if self.weight.ndim == 2:
+            return F.linear(x, self.weight, self.bias)
+        return x @ self.weight.mT + self.bias.unsqueeze(-2)
+
+
+class KeyedDropout(nn.Module):
+    """Dropout whose mask comes from generators that can be set for each batch.
+
+    PyTorch's own dropout draws from the global generator, which neither a resumed fit nor a stack of runs can
+    bring back. Without generators (outside a fit by Lightning) it does the same as PyTorch's.
+
+    Args:
+        p: Probability that an element is dropped, in ``[0, 1)``.
+
+    Attributes:
+        generators: One generator for each run of the stack in row-major order (one in all for an empty stack),
+            or ``None`` for the global one.
+
+    Raises:
+        ConfigError: If ``p`` is outside ``[0, 1)``.
+    """
+
+    def __init__(self, p: float = 0.3) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ConfigError(f"dropout must lie in [0, 1), got {p}")
+        self.p = p
+        self.generators: Sequence[torch.Generator] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop elements of ``(*stack, batch, features)`` in training, scaling the others by ``1 / (1 - p)``."""
+        if not self.training or self.p == 0:
+            return x
+        if self.generators is None:
+            return F.dropout(x, self.p)
+        mask = torch.empty_like(x)
+        for part, generator in zip(mask.view(-1, *x.shape[-2:]), self.generators, strict=True):
+            part.bernoulli_(1 - self.p, generator=generator)
+        return x * mask.div_(1 - self.p)
+
+    def extra_repr(self) -> str:
+        """Show the probability."""
+        return f"p={self.p}"
+
+
+class EmbeddingMLP(nn.Sequential):
+    """The paper's downstream classifier: two hidden layers of 250, each with Dropout, then ReLU (Sec. 3.3).
+
+    The output is the logit of each class; :func:`torch.sigmoid` of it is the probability (the paper's binomial
+    output transformation), so that every class may get a low one.
+
+    Args:
+        in_features: Width of the concatenated embeddings.
+        out_features: Number of known classes.
+        hidden: Width of each hidden layer.
+        dropout: Probability of the dropout after each hidden layer, in ``[0, 1)``.
+        stack: Leading shape of a stack of independent networks.
+
+    Shape:
+        ``(*stack, batch, in_features)`` to ``(*stack, batch, out_features)``.
+
+    Example:
+        >>> EmbeddingMLP(12, 3)(torch.zeros(5, 12)).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        hidden: Sequence[int] = (250, 250),
+        dropout: float = 0.3,
+        stack: Sequence[int] = (),
+    ) -> None:
+        widths = [in_features, *hidden]
+        layers: list[nn.Module] = []
+        for width, next_width in itertools.pairwise(widths):
+            layers += [StackedLinear(width, next_width, stack), KeyedDropout(dropout), nn.ReLU()]
+        super().__init__(*layers, StackedLinear(widths[-1], out_features, stack))
+
+
+class SoftTargetBCE(nn.Module):
+    """Binary cross-entropy against soft targets: mean over batch and classes, summed over the runs of a stack.
+
+    Summing keeps the runs independent: no run's gradient depends on how many others there are.
+    """
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Loss of logits against targets in ``[0, 1]``, both ``(*stack, batch, classes)``; a scalar."""
+        loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return loss.mean(dim=(-2, -1)).sum()
+
+
+class ModalityScaling(nn.Module):
+    """Scales each modality's share of the concatenated embeddings before anything else sees them.
+
+    ``none`` leaves it, ``l2`` scales each row to length one, ``standardize`` subtracts the mean and divides by
+    the standard deviation of the training rows. A missing modality (all zeros) stays all zeros, which under
+    ``standardize`` is the mean.
+
+    Args:
+        modalities: Width of each modality, in the order of their concatenation.
+        kinds: Scaling of each modality, ``none`` where it is not named.
+
+    Shape:
+        ``(*stack, batch, dim)`` to the same.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, modalities: Mapping[str, int], kinds: Mapping[str, Scaling]) -> None:
+        super().__init__()
+        self.modalities = dict(modalities)
+        self.kinds: dict[str, Scaling] = {name: kinds.get(name, "none") for name in modalities}
+        width = sum(modalities.values()) if "standardize" in self.kinds.values() else 0
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale ``(*stack, batch, dim)``; the input is never written to."""
+        if all(kind == "none" for kind in self.kinds.values()):
+            return x
+        parts, start = [], 0
+        for name, part in zip(self.kinds, x.split(list(self.modalities.values()), dim=-1), strict=True):
+            stop = start + part.shape[-1]
+            if self.kinds[name] == "l2":
+                part = F.normalize(part, dim=-1)
+            elif self.kinds[name] == "standardize":
+                present = part.any(dim=-1, keepdim=True)
+                part = (part - self.mean[..., start:stop]) / self.std[..., start:stop] * present
+            parts.append(part)
+            start = stop
+        return torch.cat(parts, dim=-1)
+
+    def extra_repr(self) -> str:
+        """Show each modality's width and scaling."""
+        return ", ".join(f"{name}({dim})={self.kinds[name]}" for name, dim in self.modalities.items())
