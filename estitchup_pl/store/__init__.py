@@ -14,7 +14,7 @@ from estitchup_pl.store.files import (
     write_items,
     write_shard,
 )
-from estitchup_pl.store.items import flag_column, nearest_name, normalize_items
+from estitchup_pl.store.items import flag_column, name_hint, normalize_items
 from estitchup_pl.store.sources import RowSource
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "RowSource",
     "StoreHeader",
     "flag_column",
-    "nearest_name",
+    "name_hint",
     "normalize_items",
     "read_header",
     "shard_path",

@@ -26,7 +26,7 @@ from estitchup_pl.store.files import (
     write_items,
     write_npy,
 )
-from estitchup_pl.store.items import flags_from_items, nearest_name, normalize_items, with_flags
+from estitchup_pl.store.items import flags_from_items, name_hint, normalize_items, with_flags
 from estitchup_pl.store.sources import ArraySource, RowSource, checked_blocks, describe_source
 
 BUILD_NAME: Final = ".unfinished"
@@ -47,9 +47,7 @@ def write_store(
     table = normalize_items(items)
     for name in info:
         if name not in embeddings:
-            raise StoreError(
-                f"info for modality {name!r}, which has no embeddings. {nearest_name(name, embeddings)}"
-            )
+            raise StoreError(f"info for modality {name!r}, which has no embeddings{name_hint(name, embeddings)}")
     sources = {
         name: values if isinstance(values, RowSource) else ArraySource(values, f"embeddings[{name!r}]")
         for name, values in embeddings.items()
@@ -122,9 +120,7 @@ def _refuse_if_in_use(path: Path, overwrite: bool) -> None:
     if overwrite or not path.exists():
         return
     if (path / HEADER_NAME).exists():
-        raise StoreError(
-            f"{path} holds a store already. Choose another folder, or pass overwrite (--overwrite)."
-        )
+        raise StoreError(f"{path} holds a store already. Choose another folder, or pass overwrite (--overwrite).")
     if any(path.iterdir()) and not (path / BUILD_NAME).is_dir():
         raise StoreError(
             f"{path} is not empty, and not an unfinished store. Choose another folder, or pass overwrite "

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +14,11 @@ from tqdm import tqdm
 
 from estitchup_pl.errors import StoreError
 from estitchup_pl.store.creation import write_store
-from estitchup_pl.store.files import ITEMS_NAME, ModalityInfo, StoreHeader, read_header, shard_path
-from estitchup_pl.store.items import flags_from_items, nearest_name, normalize_items, with_flags
+from estitchup_pl.store.files import ITEMS_NAME, ModalityInfo, StoreHeader, read_header
+from estitchup_pl.store.items import flags_from_items, name_hint, normalize_items, with_flags
+from estitchup_pl.store.shards import MappedShards, ResidentShards, Shards, pieces
 from estitchup_pl.store.sources import ArraySource, RowSource, checked_blocks, describe_source
-from estitchup_pl.store.verification import open_shard, verify_items, verify_modality
-
-_MAX_MAPPED_SHARDS: Final = 256
-"""A mapped file holds a file descriptor, of which a process often has 1024."""
-
-_GATHER_ROWS: Final = 8192
-"""Rows copied at a time, which bounds the memory that a gather takes beside its result."""
+from estitchup_pl.store.verification import required_columns, verify_items, verify_modality
 
 
 class EmbeddingStore:
@@ -50,20 +43,13 @@ class EmbeddingStore:
     """
 
     def __init__(
-        self,
-        header: StoreHeader,
-        load_shard: Callable[[str, int], npt.NDArray[Any]],
-        *,
-        path: Path | None = None,
-        items: pa.Table | None = None,
+        self, header: StoreHeader, shards: Shards, *, path: Path | None = None, items: pa.Table | None = None
     ) -> None:
         self.path = path
         self.modalities: dict[str, ModalityInfo] = dict(header.modalities)
         self._header = header
-        self._load_shard = load_shard
+        self._shards = shards
         self._items = items
-        self._shards: OrderedDict[tuple[str, int], npt.NDArray[Any]] = OrderedDict()
-        self._lock = threading.Lock()
 
     @classmethod
     def open(cls, path: Path | str) -> EmbeddingStore:
@@ -74,7 +60,7 @@ class EmbeddingStore:
         """
         root = Path(path)
         header = read_header(root)
-        return cls(header, lambda modality, index: open_shard(root, header, modality, index), path=root)
+        return cls(header, MappedShards(root, header), path=root)
 
     @classmethod
     def create(
@@ -94,8 +80,9 @@ class EmbeddingStore:
             path: Folder to write: a new or empty one, or one where an earlier attempt was cut off.
             items: One row an item: ``id`` (unique), optional ``label``, ``split``, ``has_<modality>`` (derived
                 where missing: an all-zero row lacks the modality), and any further columns.
-            embeddings: For each modality ``(rows, dim)`` in the order of ``items``; read in blocks, so arrays may
-                be mapped and larger than memory. float16 and float32 stay what they are, float64 becomes float32.
+            embeddings: For each modality ``(rows, dim)`` in the order of ``items``; read in blocks, so arrays
+                may be mapped and larger than memory. float16 and float32 stay what they are, float64 becomes
+                float32.
             info: Description of some or all modalities; its ``dtype`` decides how they are stored.
             rows_per_shard: Rows in one file.
             progress: Show a progress bar.
@@ -103,7 +90,7 @@ class EmbeddingStore:
                 once the new one is whole, and nothing else.
 
         Raises:
-            StoreError: For input that does not fit together (message: file, row, what to do), or a folder in use.
+            StoreError: For input that does not fit together (the message names file and row), or a folder in use.
         """
         root = Path(path)
         write_store(root, items, embeddings, info or {}, rows_per_shard, progress=progress, overwrite=overwrite)
@@ -126,11 +113,11 @@ class EmbeddingStore:
         for name, values in embeddings.items():
             source = ArraySource(values, f"embeddings[{name!r}]")
             described[name] = describe_source(source, rows, (info or {}).get(name))
-            blocks = list(checked_blocks(source, 0, rows, described[name].dtype, flags.get(name)))
+            blocks = checked_blocks(source, 0, rows, described[name].dtype, flags.get(name))
             flags[name] = np.concatenate([present for _, present in blocks])
             arrays[name] = np.asarray(values, dtype=described[name].dtype)
         header = StoreHeader(rows, rows, described)
-        return cls(header, _Resident(arrays), items=with_flags(table, flags))
+        return cls(header, ResidentShards(arrays), items=with_flags(table, flags))
 
     def __len__(self) -> int:
         return self._header.rows
@@ -142,11 +129,11 @@ class EmbeddingStore:
     def __reduce__(self) -> tuple[Any, ...]:
         if self.path is not None:
             return EmbeddingStore.open, (self.path.absolute(),)
-        return _rebuild, (self._header, self._load_shard, self._items)
+        return _rebuild, (self._header, self._shards, self._items)
 
     @property
     def items(self) -> pa.Table:
-        """Table of the items, in row order; read when first asked for. See :meth:`column` for single columns."""
+        """Table of the items, in row order, read when first asked for; :meth:`column` reads less."""
         if self._items is None:
             self._items = self._read_items(None)
         return self._items
@@ -165,7 +152,7 @@ class EmbeddingStore:
             StoreError: If there is no such column (the nearest name is offered).
         """
         if name not in self.column_names:
-            raise StoreError(f"{self._name()} has no column {name!r}. {nearest_name(name, self.column_names)}")
+            raise StoreError(f"{self._name()} has no column {name!r}{name_hint(name, self.column_names)}")
         return self._items[name] if self._items is not None else self._read_items([name])[name]
 
     def gather(
@@ -190,18 +177,12 @@ class EmbeddingStore:
         dims = [self.modalities[name].dim for name in names]
         dtype = np.result_type(*(np.dtype(self.modalities[name].dtype) for name in names))
         out = np.empty((len(numbers), sum(dims)), dtype)
-        order = np.argsort(numbers, kind="stable")
-        ordered = numbers[order]
-        shards = ordered // self._header.rows_per_shard
-        edges = np.union1d(np.flatnonzero(np.diff(shards)) + 1, np.arange(0, len(ordered), _GATHER_ROWS))
-        pieces = np.split(np.arange(len(ordered)), edges[edges > 0]) if len(ordered) else []
-        for piece in pieces:
-            index = int(shards[piece[0]])
-            local, target = ordered[piece] - index * self._header.rows_per_shard, order[piece]
+        cut = pieces(numbers, self._header.rows_per_shard, in_file_order=self._shards.in_file_order)
+        for index, local, places in cut:
             stop = 0
             for name, dim in zip(names, dims, strict=True):
                 start, stop = stop, stop + dim
-                out[target, start:stop] = self._shard(name, index)[local]
+                out[places, start:stop] = self._shards.take(name, index, local)
         return out
 
     def verify(self, *, progress: bool = False) -> None:
@@ -211,29 +192,16 @@ class EmbeddingStore:
             StoreError: On the first defect, naming file and row: a missing, truncated or foreign shard, NaN or
                 infinity, repeated ids, wrong counts of rows, ``has_`` flags that contradict the rows.
         """
-        flags = verify_items(self.items, self._header, self._items_name())
+        flags = verify_items(self._verified_columns(), self._header, self._items_name())
         with tqdm(total=len(self) * len(self.modalities), unit="row", disable=not progress) as bar:
             for name in self.modalities:
-                verify_modality(self._header, name, flags[name], self.path, self._load_shard, bar.update)
-
-    def _shard(self, modality: str, index: int) -> npt.NDArray[Any]:
-        key = (modality, index)
-        with self._lock:
-            if key in self._shards:
-                self._shards.move_to_end(key)
-                return self._shards[key]
-            shard = self._shards[key] = self._load_shard(modality, index)
-            if len(self._shards) > _MAX_MAPPED_SHARDS:
-                self._shards.popitem(last=False)
-            return shard
+                verify_modality(self._header, name, flags[name], self._shards, bar.update)
 
     def _check_modalities(self, modalities: Sequence[str] | None) -> list[str]:
         names = list(self.modalities) if modalities is None else list(modalities)
         for name in names:
             if name not in self.modalities:
-                raise StoreError(
-                    f"{self._name()} has no modality {name!r}. {nearest_name(name, self.modalities)}"
-                )
+                raise StoreError(f"{self._name()} has no modality {name!r}{name_hint(name, self.modalities)}")
         if not names:
             raise StoreError(f"expected at least one modality of {', '.join(self.modalities)}, got none")
         return names
@@ -260,9 +228,7 @@ class EmbeddingStore:
         try:
             return pq.ParquetFile(self._items_name())
         except (OSError, pa.ArrowException) as error:
-            raise StoreError(
-                f"{self._items_name()}: cannot be read ({error}). Restore it from a copy."
-            ) from error
+            raise StoreError(f"{self._items_name()}: cannot be read ({error}). Restore it from a copy.") from error
 
     def _read_items(self, columns: list[str] | None) -> pa.Table:
         with self._parquet() as file:
@@ -273,18 +239,23 @@ class EmbeddingStore:
             try:
                 return file.read(columns=columns)
             except (OSError, pa.ArrowException) as error:
-                raise StoreError(f"{self._items_name()}: damaged ({error}). Restore it from a copy.") from error
+                raise self._unreadable(error) from error
+
+    def _verified_columns(self) -> pa.Table:
+        """Read the whole table once, a part at a time, to see that it can be; keep the required columns."""
+        if self._items is not None:
+            return self._items
+        try:
+            with self._parquet() as file:
+                for _ in file.iter_batches(batch_size=8192):
+                    pass
+        except (OSError, pa.ArrowException) as error:
+            raise self._unreadable(error) from error
+        return self._read_items([name for name in required_columns(self._header) if name in self.column_names])
+
+    def _unreadable(self, error: Exception) -> StoreError:
+        return StoreError(f"{self._items_name()}: cannot be read ({error}). Restore the file from a copy.")
 
 
-class _Resident:
-    """Loader of the one shard that each modality of a store in memory has."""
-
-    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        self._arrays = dict(arrays)
-
-    def __call__(self, modality: str, index: int) -> npt.NDArray[Any]:
-        return self._arrays[modality]
-
-
-def _rebuild(header: StoreHeader, load_shard: _Resident, items: pa.Table) -> EmbeddingStore:
-    return EmbeddingStore(header, load_shard, items=items)
+def _rebuild(header: StoreHeader, shards: ResidentShards, items: pa.Table) -> EmbeddingStore:
+    return EmbeddingStore(header, shards, items=items)

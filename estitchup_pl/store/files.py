@@ -174,12 +174,10 @@ def write_shard(root: Path, modality: str, index: int, array: npt.NDArray[Any]) 
             f"shard {index} of modality {modality!r}: expected (rows, dim) of float16 or float32, "
             f"got shape {array.shape} of {array.dtype}"
         )
-    write_npy(shard_path(root, modality, index), array.shape, array.dtype, [array])
+    write_npy(shard_path(root, modality, index), array.shape, array.dtype.name, [array])
 
 
-def write_npy(
-    path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, blocks: Iterable[npt.NDArray[Any]]
-) -> None:
+def write_npy(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike, blocks: Iterable[npt.NDArray[Any]]) -> None:
     """Write an array that comes in blocks of rows as one NPY version 1 file, whole or not at all."""
     header = {
         "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
@@ -189,13 +187,13 @@ def write_npy(
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for block in blocks:
-            file.write(memoryview(np.ascontiguousarray(block)).cast("B"))
+            file.write(np.ascontiguousarray(block, dtype=dtype).view(np.uint8).data)
 
 
 def write_items(root: Path, table: pa.Table) -> None:
     """Write ``items.parquet``, whole or not at all."""
     with atomic_path(Path(root) / ITEMS_NAME) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", row_group_size=1 << 17)
 
 
 def write_header(root: Path, header: StoreHeader) -> None:

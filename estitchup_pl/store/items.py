@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from estitchup_pl.errors import StoreError
+from estitchup_pl.errors import StoreError, did_you_mean
+
+_NAME_TYPES: Final[tuple[Callable[[pa.DataType], bool], ...]] = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_integer,
+    pa.types.is_boolean,
+    pa.types.is_null,
+)
 
 
-def nearest_name(name: str, choices: Iterable[str]) -> str:
-    """Sentence that offers the nearest of ``choices`` and lists them all.
+def name_hint(name: str, known: Iterable[str]) -> str:
+    """End of a message about an unknown name: the nearest known one, and all of them.
 
     Example:
-        >>> nearest_name("imge", ["image", "title"])
-        "Did you mean 'image'? There are: image, title."
+        >>> name_hint("imge", ["image", "title"])
+        "; did you mean 'image'? (there are: image, title)"
     """
-    names = list(choices)
-    close = difflib.get_close_matches(name, names, n=1)
-    return (f"Did you mean {close[0]!r}? " if close else "") + f"There are: {', '.join(names)}."
+    names = list(known)
+    return f"{did_you_mean(name, names)} (there are: {', '.join(names)})"
 
 
 def flag_column(modality: str) -> str:
@@ -48,7 +55,7 @@ def normalize_items(items: pa.Table, where: str = "items") -> pa.Table:
     if repeated:
         raise StoreError(f"{where}: column {repeated[0]!r} is there more than once; rename one of them")
     if "id" not in items.column_names:
-        raise StoreError(f"{where}: no column 'id'. {nearest_name('id', items.column_names)}")
+        raise StoreError(f"{where}: no column 'id'{name_hint('id', items.column_names)}")
     table = _set_column(items, "id", names_column(items, "id", where))
     check_ids(table["id"], where)
     if "label" in items.column_names:
@@ -67,9 +74,7 @@ def names_column(items: pa.Table, column: str, where: str) -> pa.ChunkedArray:
     """
     values = items[column]
     kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-    usable = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    usable += (pa.types.is_integer, pa.types.is_boolean, pa.types.is_null)
-    if not any(test(kind) for test in usable):
+    if not any(usable(kind) for usable in _NAME_TYPES):
         raise StoreError(
             f"{where}: column {column!r} is of type {values.type}; ids and labels are names. "
             "Turn the column into strings or whole numbers first."
@@ -93,14 +98,12 @@ def check_ids(ids: pa.ChunkedArray, where: str) -> None:
     second = int(np.setdiff1d(np.arange(len(numbers)), first_rows)[0])
     first = int(np.flatnonzero(numbers == numbers[second])[0])
     raise StoreError(
-        f"{where}: id {ids[second].as_py()!r} is there twice, in rows {first} and {second}; ids must be unique. "
-        "Remove one of the rows, or choose another id column."
+        f"{where}: id {ids[second].as_py()!r} is there twice, in rows {first} and {second}; ids must be "
+        "unique. Remove one of the rows, or choose another id column."
     )
 
 
-def flags_from_items(
-    items: pa.Table, modalities: Iterable[str], where: str
-) -> dict[str, npt.NDArray[np.bool_]]:
+def flags_from_items(items: pa.Table, modalities: Iterable[str], where: str) -> dict[str, npt.NDArray[np.bool_]]:
     """Read the columns ``has_<modality>`` that are there, as arrays ``(rows,)``.
 
     Raises:

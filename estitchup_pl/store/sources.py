@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,18 +17,17 @@ BLOCK_BYTES: Final = 8 << 20
 
 @runtime_checkable
 class RowSource(Protocol):
-    """Rows of one modality, read one slice after the other from the first row to the last.
-
-    Attributes:
-        shape: ``(rows, dim)``.
-        dtype: numpy type of the values.
-    """
+    """Rows of one modality, read one slice after the other from the first row to the last."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """``(rows, dim)``."""
+        ...
 
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype[Any]:
+        """Numpy type of the values."""
+        ...
 
     def __getitem__(self, rows: slice, /) -> npt.NDArray[Any]:
         """Read the rows ``[start, stop)`` as an array ``(stop - start, dim)``."""
@@ -48,16 +47,19 @@ class ArraySource:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """``(rows, dim)``."""
         return self._array.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Numpy type of the values."""
         return self._array.dtype
 
     def __getitem__(self, rows: slice, /) -> npt.NDArray[Any]:
         return self._array[rows]
 
     def locate(self, row: int | None = None) -> str:
+        """Name of the array or its file, and the row."""
         return self._name if row is None else f"{self._name}, row {row}"
 
 
@@ -79,11 +81,11 @@ def inspect_block(block: npt.NDArray[Any]) -> BlockFacts:
         >>> facts.finite.tolist(), facts.present.tolist()
         ([True, False], [False, True])
     """
-    bits, sign, infinity = (
-        (np.uint16, 0x7FFF, 0x7C00) if block.dtype.itemsize == 2 else (np.uint32, 0x7FFFFFFF, 0x7F800000)
-    )
-    peaks = (np.ascontiguousarray(block).view(bits) & bits(sign)).max(axis=1)
-    return BlockFacts(finite=peaks < infinity, present=peaks > 0)
+    if block.dtype.itemsize == 2:
+        peaks = (block.view(np.uint16) & np.uint16(0x7FFF)).max(axis=1)
+        return BlockFacts(finite=peaks < 0x7C00, present=peaks > 0)
+    peaks = (block.view(np.uint32) & np.uint32(0x7FFFFFFF)).max(axis=1)
+    return BlockFacts(finite=peaks < 0x7F800000, present=peaks > 0)
 
 
 def describe_source(source: RowSource, rows: int, info: ModalityInfo | None) -> ModalityInfo:
@@ -103,8 +105,8 @@ def describe_source(source: RowSource, rows: int, info: ModalityInfo | None) -> 
     if shape[0] != rows:
         what = "missing" if shape[0] < rows else "too many"
         raise StoreError(
-            f"{where}: {shape[0]} rows of embeddings for a table of {rows} items ({abs(rows - shape[0])} {what}); "
-            "row i of the embeddings must belong to row i of the table"
+            f"{where}: {shape[0]} rows of embeddings for a table of {rows} items "
+            f"({abs(rows - shape[0])} {what}); row i of the embeddings must belong to row i of the table"
         )
     stored = "float16" if dtype.itemsize == 2 else "float32"
     info = info or ModalityInfo(dim=shape[1], dtype=stored)
@@ -151,7 +153,7 @@ def block_rows(dim: int, dtype: str) -> int:
 
 
 def check_flags(
-    present: npt.NDArray[np.bool_], expected: npt.NDArray[np.bool_], first: int, locate: Any
+    present: npt.NDArray[np.bool_], expected: npt.NDArray[np.bool_], first: int, locate: Callable[[int], str]
 ) -> None:
     """Raise :class:`StoreError` unless rows are all zeros exactly where their flag is false."""
     wrong = np.flatnonzero(present != expected)
@@ -169,9 +171,7 @@ def check_flags(
     )
 
 
-def _not_finite(
-    source: RowSource, first: int, raw: npt.NDArray[Any], facts: BlockFacts, dtype: str
-) -> StoreError:
+def _not_finite(source: RowSource, first: int, raw: npt.NDArray[Any], facts: BlockFacts, dtype: str) -> StoreError:
     row = int(np.argmin(facts.finite))
     column = int(np.argmin(np.isfinite(raw[row].astype(dtype))))
     value = raw[row, column]

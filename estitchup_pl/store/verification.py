@@ -1,48 +1,33 @@
-"""Comparing what lies on disk with the format."""
+"""Comparing a store with its format, down to the last value."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from estitchup_pl.errors import StoreError
-from estitchup_pl.store.files import StoreHeader, shard_path
+from estitchup_pl.store.files import StoreHeader
 from estitchup_pl.store.items import check_ids, flag_column, flags_from_items
+from estitchup_pl.store.shards import Shards
 from estitchup_pl.store.sources import block_rows, check_flags, inspect_block
 
 
-def open_shard(root: Path, header: StoreHeader, modality: str, index: int) -> npt.NDArray[Any]:
-    """Map one shard for reading.
+def required_columns(header: StoreHeader) -> dict[str, pa.DataType]:
+    """Names and types of the columns that the table of every store has."""
+    flags = {flag_column(name): pa.bool_() for name in header.modalities}
+    return {"id": pa.string(), "label": pa.string(), **flags}
+
+
+def verify_items(items: pa.Table, header: StoreHeader, where: str) -> Mapping[str, npt.NDArray[np.bool_]]:
+    """Check the required columns; return the flags ``has_<modality>`` ``(rows,)`` of every modality.
 
     Raises:
-        StoreError: If the file is missing, truncated or does not fit the header.
+        StoreError: For a column that is missing or of another type, and ids that are null or repeated.
     """
-    path, info = shard_path(root, modality, index), header.modalities[modality]
-    start, stop = header.shard_range(index)
-    try:
-        shard = np.load(path, mmap_mode="r")
-    except FileNotFoundError:
-        raise StoreError(f"{path}: missing; it should hold rows {start} to {stop - 1}") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise StoreError(f"{path}: truncated or not an NPY file ({error})") from error
-    if shard.shape != (stop - start, info.dim) or shard.dtype != np.dtype(info.dtype):
-        raise StoreError(
-            f"{path}: expected shape {(stop - start, info.dim)} of {info.dtype}, "
-            f"got {shard.shape} of {shard.dtype}"
-        )
-    return shard.view(np.ndarray)
-
-
-def verify_items(items: pa.Table, header: StoreHeader, where: str) -> dict[str, npt.NDArray[np.bool_]]:
-    """Check the table; return the flags ``has_<modality>`` ``(rows,)`` of every modality."""
-    wanted = {"id": pa.string(), "label": pa.string()}
-    wanted |= {flag_column(name): pa.bool_() for name in header.modalities}
-    for name, kind in wanted.items():
+    for name, kind in required_columns(header).items():
         if name not in items.column_names:
             raise StoreError(f"{where}: no column {name!r}; every store has one of type {kind}")
         if items[name].type != kind:
@@ -55,29 +40,30 @@ def verify_modality(
     header: StoreHeader,
     modality: str,
     flags: npt.NDArray[np.bool_],
-    root: Path | None,
-    load_shard: Callable[[str, int], npt.NDArray[Any]],
+    shards: Shards,
     advance: Callable[[int], object],
 ) -> None:
-    """Read every shard of one modality and check its values and flags."""
+    """Read every shard of one modality.
+
+    Raises:
+        StoreError: For a shard that is missing, truncated or one too many, NaN or infinity, or a flag that
+            contradicts its row.
+    """
+    for path in shards.unexpected(modality):
+        raise StoreError(f"{path}: unexpected; the store's {header.rows} rows end before it. Remove the file.")
     info = header.modalities[modality]
     step = block_rows(info.dim, info.dtype)
     for index in range(header.shards):
-        where = shard_path(root, modality, index) if root is not None else f"embeddings[{modality!r}]"
         start, stop = header.shard_range(index)
-        shard = load_shard(modality, index)
         for first in range(0, stop - start, step):
-            block = shard[first : first + step]
-            facts = inspect_block(block)
+            last = min(first + step, stop - start)
+            facts = inspect_block(shards.slice(modality, index, first, last))
+
+            def locate(row: int, index: int = index) -> str:
+                return shards.locate(modality, index, row)
+
             if not facts.finite.all():
-                row = first + int(np.argmin(facts.finite))
-                raise StoreError(
-                    f"{where}, row {row} (item {start + row}): expected finite numbers, got NaN or infinity"
-                )
-            check_flags(
-                facts.present,
-                flags[start + first : start + first + len(block)],
-                first,
-                lambda row, where=where, start=start: f"{where}, row {row} (item {start + row})",
-            )
-            advance(len(block))
+                where = locate(first + int(np.argmin(facts.finite)))
+                raise StoreError(f"{where}: expected finite numbers, got NaN or infinity")
+            check_flags(facts.present, flags[start + first : start + last], first, locate)
+            advance(last - first)
