@@ -1,0 +1,55 @@
+"""The mathematics of the framework as pure tensor functions over any leading ``*stack`` dimensions."""
+
+from estitchup_pl.functional.augmentation import (
+    e_mixup,
+    e_stitchup,
+    sample_lambda,
+    sample_pairs,
+    sample_stitch_mask,
+)
+from estitchup_pl.functional.calibration import (
+    ReliabilityBins,
+    adaptive_calibration_error,
+    classwise_calibration_error,
+    confidence_accuracy_correlation,
+    expected_calibration_error,
+    reliability_bins,
+    top_label,
+)
+from estitchup_pl.functional.ood import ThresholdCurves, none_score, reject, select_threshold, threshold_curves
+from estitchup_pl.functional.ranking import (
+    RankingScores,
+    ranking_scores,
+    support_weighted_mean,
+    weighted_aupr,
+    weighted_auroc,
+    weighted_auroc_aupr,
+)
+from estitchup_pl.functional.softening import soften_labels
+
+__all__ = [
+    "RankingScores",
+    "ReliabilityBins",
+    "ThresholdCurves",
+    "adaptive_calibration_error",
+    "classwise_calibration_error",
+    "confidence_accuracy_correlation",
+    "e_mixup",
+    "e_stitchup",
+    "expected_calibration_error",
+    "none_score",
+    "ranking_scores",
+    "reject",
+    "reliability_bins",
+    "sample_lambda",
+    "sample_pairs",
+    "sample_stitch_mask",
+    "select_threshold",
+    "soften_labels",
+    "support_weighted_mean",
+    "threshold_curves",
+    "top_label",
+    "weighted_aupr",
+    "weighted_auroc",
+    "weighted_auroc_aupr",
+]

@@ -1,0 +1,245 @@
+"""Rejection into the "none" category (Sec. 2.5) and the choice of its threshold (Sec. 4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from estitchup_pl.batch import NONE
+from estitchup_pl.errors import ConfigError, DataError
+from estitchup_pl.functional._checks import check_probabilities
+
+
+class ThresholdCurves(NamedTuple):
+    """What each confidence threshold would bring, each field ``(*stack, thresholds)`` (Figs. 3 and 6).
+
+    Attributes:
+        thresholds: Confidence thresholds ``(thresholds,)``.
+        accuracy: Share of all rows that are decided rightly (Sec. 3.5).
+        accuracy_id: Share of the in-distribution rows that are accepted with their own class.
+        accuracy_none: Share of the "none" rows that are rejected.
+        ratio_id: TP / (FP + FN), counted over all in-distribution classes together.
+        ratio_none: TP / (FP + FN) of the "none" category.
+
+    An accuracy is NaN where there is no such row; a ratio is infinite where there are hits and no errors.
+    """
+
+    thresholds: Tensor
+    accuracy: Tensor
+    accuracy_id: Tensor
+    accuracy_none: Tensor
+    ratio_id: Tensor
+    ratio_none: Tensor
+
+
+def none_score(probabilities: Tensor) -> Tensor:
+    """Score of the "none" category: one minus the greatest class probability.
+
+    Args:
+        probabilities: Float ``(*stack, rows, classes)``.
+
+    Returns:
+        Scores ``(*stack, rows)``.
+
+    Example:
+        >>> none_score(torch.tensor([[0.25, 0.75], [0.0, 0.0]]))
+        tensor([0.2500, 1.0000])
+    """
+    return 1 - probabilities.amax(dim=-1)
+
+
+def reject(probabilities: Tensor, threshold: float | Tensor) -> Tensor:
+    """Predict the class of greatest probability where that exceeds the threshold, else "none" (Sec. 2.5).
+
+    Args:
+        probabilities: Float ``(*stack, rows, classes)``.
+        threshold: Confidence threshold; a tensor must broadcast to ``(*stack, rows)``, e.g. ``(*stack, 1)``.
+
+    Returns:
+        Class index or ``NONE``, int64 ``(*stack, rows)``.
+
+    Example:
+        >>> reject(torch.tensor([[0.25, 0.75], [0.5, 0.25]]), 0.5)
+        tensor([ 1, -1])
+    """
+    confidence, predicted = probabilities.max(dim=-1)
+    return torch.where(confidence > threshold, predicted, NONE)
+
+
+def threshold_curves(
+    confidence: Tensor, predicted: Tensor, labels: Tensor, thresholds: Tensor | None = None
+) -> ThresholdCurves:
+    """Evaluate accuracies and TP / (FP + FN) ratios over a grid of confidence thresholds.
+
+    Args:
+        confidence: Greatest class probability, float ``(*stack, rows)`` in ``[0, 1]``.
+        predicted: Class of greatest probability, int64 ``(*stack, rows)``.
+        labels: Class index or ``NONE``, int64 ``(*stack, rows)``.
+        thresholds: Grid ``(thresholds,)``; from 0 to 1 in steps of 0.01 if not given.
+
+    Returns:
+        The curves, float64.
+
+    Raises:
+        DataError: If the shapes differ or a confidence lies outside ``[0, 1]``.
+
+    Example:
+        >>> curves = threshold_curves(
+        ...     torch.tensor([0.9, 0.4]), torch.tensor([3, 5]), torch.tensor([3, -1]), torch.tensor([0.0, 0.5])
+        ... )
+        >>> curves.accuracy, curves.accuracy_none
+        (tensor([0.5000, 1.0000], dtype=torch.float64), tensor([0., 1.], dtype=torch.float64))
+    """
+    counts, ascending = _count_decisions(confidence, predicted, labels)
+    if thresholds is None:
+        thresholds = torch.linspace(0, 1, 101)
+    thresholds = thresholds.to(ascending)
+    grid = thresholds.expand(*ascending.shape[:-1], -1).contiguous()
+    at = counts.after_rejecting(torch.searchsorted(ascending, grid, right=True))
+    return ThresholdCurves(
+        thresholds, at.accuracy(), at.accuracy_id(), at.accuracy_none(), at.ratio_id(), at.ratio_none()
+    )
+
+
+def select_threshold(
+    confidence: Tensor, predicted: Tensor, labels: Tensor, heuristic: str = "intersection"
+) -> Tensor:
+    """Choose the confidence threshold on validation rows that contain "none" rows (Sec. 4.3).
+
+    The search is exact: rows with equal confidence stand or fall together, and every way to part the sorted
+    confidences is evaluated. Of equally good ones the lowest threshold wins, which rejects the fewest rows. The
+    threshold returned lies midway between the greatest confidence rejected (or 0) and the smallest one accepted
+    (or 1); where rounding would carry it onto the latter it is the former, so that ``confidence > threshold``,
+    in the type of ``confidence``, always yields the very decisions that were evaluated.
+
+    Args:
+        confidence: Greatest class probability, float ``(*stack, rows)`` in ``[0, 1]``.
+        predicted: Class of greatest probability, int64 ``(*stack, rows)``.
+        labels: Class index or ``NONE``, int64 ``(*stack, rows)``.
+        heuristic: ``"intersection"``: overall and "none" accuracy are equal or, if they do not meet, closest.
+            ``"tp_ratio"``: the mean of the TP / (FP + FN) ratios of the in-distribution classes and of "none"
+            is greatest; a threshold that parts "none" from all else without error is infinitely good and wins.
+
+    Returns:
+        Threshold in ``[0, 1]``, ``(*stack,)`` in the type of ``confidence``.
+
+    Raises:
+        ConfigError: If there is no such heuristic.
+        DataError: If shapes or ranges are wrong, or a run has no "none" row or no in-distribution row.
+
+    Example:
+        >>> confidence = torch.tensor([0.9, 0.8, 0.4, 0.2])
+        >>> select_threshold(confidence, torch.tensor([0, 1, 1, 0]), torch.tensor([0, 1, -1, -1]))
+        tensor(0.6000)
+    """
+    if heuristic not in _OBJECTIVES:
+        raise ConfigError(f"heuristic: expected one of {', '.join(_OBJECTIVES)}, got {heuristic!r}")
+    counts, ascending = _count_decisions(confidence, predicted, labels)
+    counts.check_both_kinds()
+    below, above = pad(ascending, (1, 0), value=0.0), pad(ascending, (0, 1), value=1.0)
+    parted = below < above
+    parted[..., -1] = True  # rejecting every row is possible even where a confidence is 1
+    objective = _OBJECTIVES[heuristic](counts)
+    objective = torch.where(parted, objective, _least(objective.dtype))
+    best = objective.argmax(dim=-1, keepdim=True)
+    low, high = below.gather(-1, best), above.gather(-1, best)
+    middle = low + (high - low) / 2
+    return torch.where(middle < high, middle, low).squeeze(-1)
+
+
+class _Decisions(NamedTuple):
+    """Counts of right decisions after rejecting the ``rejected`` rows of least confidence, int64."""
+
+    rejected: Tensor
+    accepted_right: Tensor
+    rejected_none: Tensor
+    rows: int
+    none_rows: Tensor
+
+    def after_rejecting(self, rejected: Tensor) -> _Decisions:
+        return self._replace(
+            rejected=rejected,
+            accepted_right=self.accepted_right.gather(-1, rejected),
+            rejected_none=self.rejected_none.gather(-1, rejected),
+        )
+
+    def check_both_kinds(self) -> None:
+        for kind, rows in (('"none"', self.none_rows), ("in-distribution", self.rows - self.none_rows)):
+            if bool((rows == 0).any()):
+                raise DataError(
+                    f"no {kind} row among the {self.rows} rows to choose a confidence threshold on: "
+                    "validation needs held-out classes (the threshold split removes some from the training "
+                    "rows) beside known ones"
+                )
+
+    def accuracy(self) -> Tensor:
+        return (self.accepted_right + self.rejected_none).double() / self.rows
+
+    def accuracy_id(self) -> Tensor:
+        return self.accepted_right.double() / (self.rows - self.none_rows)
+
+    def accuracy_none(self) -> Tensor:
+        return self.rejected_none.double() / self.none_rows
+
+    def ratio_id(self) -> Tensor:
+        false_positives = self.rows - self.rejected - self.accepted_right
+        false_negatives = self.rows - self.none_rows - self.accepted_right
+        return self.accepted_right.double() / (false_positives + false_negatives)
+
+    def ratio_none(self) -> Tensor:
+        false_positives = self.rejected - self.rejected_none
+        false_negatives = self.none_rows - self.rejected_none
+        return self.rejected_none.double() / (false_positives + false_negatives)
+
+
+def _count_decisions(confidence: Tensor, predicted: Tensor, labels: Tensor) -> tuple[_Decisions, Tensor]:
+    """Count right decisions for every number of rejected rows; also return the confidences, ascending."""
+    if not confidence.shape == predicted.shape == labels.shape or confidence.ndim == 0:
+        raise DataError(
+            "confidence, predicted and labels: expected three equal shapes (*stack, rows), "
+            f"got {tuple(confidence.shape)}, {tuple(predicted.shape)} and {tuple(labels.shape)}"
+        )
+    check_probabilities(confidence, "confidence")
+    ascending, order = confidence.sort(dim=-1)
+    is_none = (labels == NONE).gather(-1, order)
+    is_right = ((labels != NONE) & (predicted == labels)).gather(-1, order)
+    rejected_right, rejected_none = _prefix_sums(is_right), _prefix_sums(is_none)
+    rows = confidence.shape[-1]
+    return (
+        _Decisions(
+            rejected=torch.arange(rows + 1, device=labels.device),
+            accepted_right=rejected_right[..., -1:] - rejected_right,
+            rejected_none=rejected_none,
+            rows=rows,
+            none_rows=rejected_none[..., -1:],
+        ),
+        ascending,
+    )
+
+
+def _prefix_sums(flags: Tensor) -> Tensor:
+    return pad(flags.cumsum(dim=-1), (1, 0))
+
+
+def _closeness_of_accuracies(counts: _Decisions) -> Tensor:
+    """Minus the distance of overall and "none" accuracy times both counts of rows: exact in integers."""
+    right = counts.accepted_right + counts.rejected_none
+    return -(right * counts.none_rows - counts.rejected_none * counts.rows).abs()
+
+
+def _mean_ratio(counts: _Decisions) -> Tensor:
+    return (counts.ratio_id() + counts.ratio_none()) / 2
+
+
+_OBJECTIVES: Final[dict[str, Callable[[_Decisions], Tensor]]] = {
+    "intersection": _closeness_of_accuracies,
+    "tp_ratio": _mean_ratio,
+}
+
+
+def _least(dtype: torch.dtype) -> float | int:
+    return -torch.inf if dtype.is_floating_point else torch.iinfo(dtype).min

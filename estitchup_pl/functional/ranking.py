@@ -1,0 +1,186 @@
+"""Exact AUROC and AUPR over all classes and "none", averaged by support (Table 1).
+
+Only the rank of each positive row within its own column matters, one rank a row. So the columns are sorted four
+at a time as integers, and nothing of the size of the probabilities is ever kept.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from estitchup_pl.batch import NONE
+from estitchup_pl.functional._checks import check_predictions
+
+
+class RankingScores(NamedTuple):
+    """One-against-rest scores of each class and, in the last column, of "none"; each ``(*stack, classes + 1)``.
+
+    Attributes:
+        auroc: Area under the ROC curve, float64; NaN where a column has no positive or no negative row.
+        aupr: Average precision, float64; NaN where a column has no positive row.
+        support: Positive rows, int64.
+    """
+
+    auroc: Tensor
+    aupr: Tensor
+    support: Tensor
+
+
+def ranking_scores(probabilities: Tensor, labels: Tensor) -> RankingScores:
+    """Score how well each column ranks its positive rows above all others.
+
+    Ties count half in AUROC and enter AUPR together, as in scikit-learn's ``roc_auc_score`` and
+    ``average_precision_score``. "none" is ranked by one minus the greatest probability, without the rounding of
+    that difference.
+
+    Args:
+        probabilities: Float ``(*stack, rows, classes)`` in ``[0, 1]``.
+        labels: Class index or ``NONE``, int64 ``(*stack, rows)``.
+
+    Returns:
+        AUROC, AUPR and support, ``(*stack, classes + 1)``, "none" last.
+
+    Raises:
+        DataError: If shapes, types or ranges are wrong.
+
+    Example:
+        >>> probabilities = torch.tensor([[0.75, 0.25], [0.5, 0.75], [0.25, 0.125]])
+        >>> scores = ranking_scores(probabilities, torch.tensor([0, 0, -1]))
+        >>> scores.auroc, scores.support
+        (tensor([1., nan, 1.], dtype=torch.float64), tensor([2, 0, 1]))
+    """
+    check_predictions(probabilities, labels)
+    *stack, rows, classes = probabilities.shape
+    runs = [
+        _score_run(run, run_labels)
+        for run, run_labels in zip(
+            probabilities.reshape(-1, rows, classes).unbind(), labels.reshape(-1, rows).unbind(), strict=True
+        )
+    ]
+    return RankingScores(*(torch.stack(field).view(*stack, classes + 1) for field in zip(*runs, strict=True)))
+
+
+def weighted_auroc_aupr(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Average AUROC and AUPR over all classes and "none", weighted by support, in one pass (Table 1).
+
+    Classes without a positive row are left out, those without a negative row out of AUROC; none counts as 0.
+
+    Args:
+        probabilities: Float ``(*stack, rows, classes)`` in ``[0, 1]``.
+        labels: Class index or ``NONE``, int64 ``(*stack, rows)``.
+
+    Returns:
+        Weighted AUROC and weighted AUPR, float64 ``(*stack,)``; NaN where no class has one.
+
+    Raises:
+        DataError: If shapes, types or ranges are wrong.
+
+    Example:
+        >>> probabilities = torch.tensor([[0.75, 0.25], [0.5, 0.75], [0.25, 0.125]])
+        >>> weighted_auroc_aupr(probabilities, torch.tensor([0, 1, -1]))
+        (tensor(1., dtype=torch.float64), tensor(1., dtype=torch.float64))
+    """
+    scores = ranking_scores(probabilities, labels)
+    return support_weighted_mean(scores.auroc, scores.support), support_weighted_mean(
+        scores.aupr, scores.support
+    )
+
+
+def weighted_auroc(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """AUROC averaged over all classes and "none" by support; see :func:`weighted_auroc_aupr`."""
+    return weighted_auroc_aupr(probabilities, labels)[0]
+
+
+def weighted_aupr(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """AUPR averaged over all classes and "none" by support; see :func:`weighted_auroc_aupr`."""
+    return weighted_auroc_aupr(probabilities, labels)[1]
+
+
+def support_weighted_mean(values: Tensor, support: Tensor) -> Tensor:
+    """Average the values that are defined, weighted by support.
+
+    Args:
+        values: One value a class, NaN where undefined, ``(*stack, classes)``.
+        support: Weight of each class, ``(*stack, classes)``.
+
+    Returns:
+        Weighted mean ``(*stack,)``; NaN where no class has a value and support.
+
+    Example:
+        >>> support_weighted_mean(torch.tensor([1.0, 0.5, torch.nan]), torch.tensor([3, 1, 0]))
+        tensor(0.8750)
+    """
+    weights = support.where(~values.isnan(), 0)
+    return (values.nan_to_num() * weights).sum(dim=-1) / weights.sum(dim=-1)
+
+
+_COLUMNS_PER_SORT = 4
+"""Bit patterns of floats in [0, 1] fill a quarter of the integers of their width: four columns share a sort."""
+
+
+def _score_run(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    rows, classes = probabilities.shape
+    column = labels.where(labels != NONE, classes)
+    support = column.bincount(minlength=classes + 1)
+    column, row = column.sort()
+    below, up_to, positives_below, positives_up_to = _rank_positives(probabilities, row, column, support)
+
+    negatives_below = below - positives_below
+    negatives_equal = up_to - positives_up_to - negatives_below
+    doubled_wins = torch.zeros_like(support).index_add_(0, column, 2 * negatives_below + negatives_equal)
+    auroc = doubled_wins.double() / (2 * support * (rows - support))
+
+    precision = (support[column] - positives_below).double() / (rows - below)
+    aupr = torch.zeros_like(auroc).index_add_(0, column, precision) / support
+    return auroc, aupr, support
+
+
+def _rank_positives(probabilities: Tensor, row: Tensor, column: Tensor, support: Tensor) -> Tensor:
+    """Rank each positive row within the column in which it is positive, a block of columns at a time.
+
+    Args:
+        probabilities: Float ``(rows, classes)``.
+        row: Row of each positive, int64 ``(positives,)``, grouped by column.
+        column: Its column, ascending, int64 ``(positives,)``.
+        support: Positives of each column, int64 ``(classes + 1,)``.
+
+    Returns:
+        Counts ``(4, positives)``, by ascending column and score: rows scored below the positive, rows scored
+        below or equal, and the same two among the positives of its column.
+    """
+    blocks = [*torch.split(probabilities, _COLUMNS_PER_SORT, dim=1), probabilities.amax(dim=1, keepdim=True)]
+    widths = [block.shape[1] for block in blocks]
+    sizes = torch.stack([part.sum() for part in torch.split(support, widths)]).tolist()
+    ranks, first = [], 0
+    for block, block_row, block_column in zip(
+        blocks, torch.split(row, sizes), torch.split(column, sizes), strict=True
+    ):
+        if block_row.numel():
+            keys = _sort_keys(block)
+            is_none = first == probabilities.shape[1]
+            ranks.append(_rank_within(~keys if is_none else keys, block_row, block_column - first))
+        first += block.shape[1]
+    return torch.cat(ranks, dim=1) if ranks else row.new_empty(4, 0)
+
+
+def _sort_keys(block: Tensor) -> Tensor:
+    """Map scores ``(rows, columns)`` to integers ``(columns, rows)`` of the same order, columns ascending."""
+    block = block.to(torch.promote_types(block.dtype, torch.float32))
+    integer = torch.int64 if block.dtype == torch.float64 else torch.int32
+    limits = torch.iinfo(integer)
+    quarter = limits.max // 2 + 1
+    first_key = limits.min + quarter * torch.arange(block.shape[1], dtype=integer, device=block.device)
+    bits = block.T.contiguous().view(integer) & limits.max  # without the sign of -0.0
+    return bits + first_key.unsqueeze(-1)
+
+
+def _rank_within(keys: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    own = keys[column, row].sort().values  # keys ascend with columns, so column still tells whose they are
+    everyone = keys.flatten().sort().values  # one-dimensional integers: a radix sort on CPUs
+    ranks = []
+    for pool, start in ((everyone, column * keys.shape[1]), (own, torch.searchsorted(column, column))):
+        ranks += [torch.searchsorted(pool, own, right=right) - start for right in (False, True)]
+    return torch.stack(ranks)
