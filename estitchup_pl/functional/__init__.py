@@ -16,7 +16,15 @@ from estitchup_pl.functional.calibration import (
     reliability_bins,
     top_label,
 )
-from estitchup_pl.functional.ood import ThresholdCurves, none_score, reject, select_threshold, threshold_curves
+from estitchup_pl.functional.ood import (
+    NoneAwareAccuracies,
+    ThresholdCurves,
+    none_aware_accuracy,
+    none_score,
+    reject,
+    select_threshold,
+    threshold_curves,
+)
 from estitchup_pl.functional.ranking import (
     RankingScores,
     ranking_scores,
@@ -28,6 +36,7 @@ from estitchup_pl.functional.ranking import (
 from estitchup_pl.functional.softening import soften_labels
 
 __all__ = [
+    "NoneAwareAccuracies",
     "RankingScores",
     "ReliabilityBins",
     "ThresholdCurves",
@@ -37,6 +46,7 @@ __all__ = [
     "e_mixup",
     "e_stitchup",
     "expected_calibration_error",
+    "none_aware_accuracy",
     "none_score",
     "ranking_scores",
     "reject",

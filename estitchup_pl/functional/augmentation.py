@@ -82,9 +82,7 @@ def sample_lambda(
     work = torch.promote_types(dtype, torch.float32)
     concentration = torch.as_tensor(alpha, dtype=work, device=device)
     if not bool(((concentration > 0) & concentration.isfinite()).all()):
-        raise ConfigError(
-            f"alpha: expected a positive, finite number, got {alpha}; values from 0.1 to 1 are usual"
-        )
+        raise ConfigError(f"alpha: expected a positive, finite number, got {alpha}; values from 0.1 to 1 are usual")
     concentration = concentration.expand(2, *shape)
     # Gamma(a) is Gamma(a + 1) * U ** (1 / a), and -log U is a draw from the exponential distribution.
     gamma = torch._standard_gamma(concentration + 1, generator=generator)
@@ -114,9 +112,7 @@ def sample_stitch_mask(lam: Tensor, dim: int, *, generator: torch.Generator | No
     """
     levels = 2**MASK_BITS
     shape = (*lam.shape, dim)
-    threshold = (
-        (lam.to(torch.promote_types(lam.dtype, torch.float32)) * levels).round().to(torch.int64).unsqueeze(-1)
-    )
+    threshold = (lam.to(torch.promote_types(lam.dtype, torch.float32)) * levels).round().to(torch.int64).unsqueeze(-1)
     always = (threshold == levels).to(torch.int16)
     threshold = (threshold - levels // 2).clamp(max=levels // 2 - 1).to(torch.int16)
 
@@ -155,9 +151,7 @@ def e_mixup(embeddings: Tensor, targets: Tensor, lam: Tensor, index: Tensor) -> 
     return _average(embeddings, lam, index), _average(targets, lam, index)
 
 
-def e_stitchup(
-    embeddings: Tensor, targets: Tensor, lam: Tensor, index: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor]:
+def e_stitchup(embeddings: Tensor, targets: Tensor, lam: Tensor, index: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Take each element from the item or from its partner; average the targets (E-Stitchup, Sec. 2.3).
 
     Args:

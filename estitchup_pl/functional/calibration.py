@@ -14,7 +14,7 @@ from torch import Tensor
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.errors import DataError
-from estitchup_pl.functional._checks import check_bins, check_predictions, check_probabilities
+from estitchup_pl.functional.checks import check_bins, check_predictions, check_probabilities
 
 
 class ReliabilityBins(NamedTuple):
@@ -125,9 +125,7 @@ def adaptive_calibration_error(confidence: Tensor, correct: Tensor, num_bins: in
     """
     check_bins(num_bins)
     _check_rows(confidence, correct)
-    return _weighted_gap(
-        _mean_over_bins(confidence, correct, _equal_mass_index(confidence, num_bins), num_bins)
-    )
+    return _weighted_gap(_mean_over_bins(confidence, correct, _equal_mass_index(confidence, num_bins), num_bins))
 
 
 def classwise_calibration_error(probabilities: Tensor, labels: Tensor, num_bins: int = 15) -> Tensor:

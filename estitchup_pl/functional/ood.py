@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.errors import ConfigError, DataError
-from estitchup_pl.functional._checks import check_probabilities
+from estitchup_pl.functional.checks import check_predictions, check_probabilities
 
 
 class ThresholdCurves(NamedTuple):
@@ -34,6 +34,22 @@ class ThresholdCurves(NamedTuple):
     accuracy_none: Tensor
     ratio_id: Tensor
     ratio_none: Tensor
+
+
+class NoneAwareAccuracies(NamedTuple):
+    """Accuracy with "none" as a possible decision, each field float64 ``(*stack,)`` (Sec. 3.5).
+
+    Attributes:
+        accuracy: Share of all rows that are decided rightly.
+        accuracy_id: Share of the in-distribution rows that are accepted with their own class.
+        accuracy_none: Share of the "none" rows that are rejected.
+
+    An accuracy is NaN where there is no such row.
+    """
+
+    accuracy: Tensor
+    accuracy_id: Tensor
+    accuracy_none: Tensor
 
 
 def none_score(probabilities: Tensor) -> Tensor:
@@ -68,6 +84,34 @@ def reject(probabilities: Tensor, threshold: float | Tensor) -> Tensor:
     """
     confidence, predicted = probabilities.max(dim=-1)
     return torch.where(confidence > threshold, predicted, NONE)
+
+
+def none_aware_accuracy(probabilities: Tensor, labels: Tensor, threshold: float | Tensor) -> NoneAwareAccuracies:
+    """Measure top-one accuracy after rejection by a confidence threshold (Sec. 3.5).
+
+    Args:
+        probabilities: Float ``(*stack, rows, classes)`` in ``[0, 1]``.
+        labels: Class index or ``NONE``, int64 ``(*stack, rows)``.
+        threshold: Confidence threshold; a tensor must broadcast to ``(*stack, rows)``, e.g. ``(*stack, 1)``.
+
+    Returns:
+        Overall, in-distribution and "none" accuracy.
+
+    Raises:
+        DataError: If shapes, types or ranges are wrong.
+
+    Example:
+        >>> probabilities = torch.tensor([[0.25, 0.75], [0.5, 0.25], [0.125, 0.25]])
+        >>> accuracies = none_aware_accuracy(probabilities, torch.tensor([1, 0, -1]), threshold=0.6)
+        >>> accuracies.accuracy_id, accuracies.accuracy_none
+        (tensor(0.5000, dtype=torch.float64), tensor(1., dtype=torch.float64))
+    """
+    check_predictions(probabilities, labels)
+    right, is_none = reject(probabilities, threshold) == labels, labels == NONE
+    everything = torch.ones_like(is_none)
+    return NoneAwareAccuracies(
+        *((right & rows).sum(dim=-1).double() / rows.sum(dim=-1) for rows in (everything, ~is_none, is_none))
+    )
 
 
 def threshold_curves(
@@ -105,9 +149,7 @@ def threshold_curves(
     )
 
 
-def select_threshold(
-    confidence: Tensor, predicted: Tensor, labels: Tensor, heuristic: str = "intersection"
-) -> Tensor:
+def select_threshold(confidence: Tensor, predicted: Tensor, labels: Tensor, heuristic: str = "intersection") -> Tensor:
     """Choose the confidence threshold on validation rows that contain "none" rows (Sec. 4.3).
 
     The search is exact: rows with equal confidence stand or fall together, and every way to part the sorted

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from estitchup_pl.batch import NONE
-from estitchup_pl.functional._checks import check_predictions
+from estitchup_pl.functional.checks import check_predictions
 
 
 class RankingScores(NamedTuple):
@@ -84,9 +84,7 @@ def weighted_auroc_aupr(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, 
         (tensor(1., dtype=torch.float64), tensor(1., dtype=torch.float64))
     """
     scores = ranking_scores(probabilities, labels)
-    return support_weighted_mean(scores.auroc, scores.support), support_weighted_mean(
-        scores.aupr, scores.support
-    )
+    return support_weighted_mean(scores.auroc, scores.support), support_weighted_mean(scores.aupr, scores.support)
 
 
 def weighted_auroc(probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -155,9 +153,7 @@ def _rank_positives(probabilities: Tensor, row: Tensor, column: Tensor, support:
     widths = [block.shape[1] for block in blocks]
     sizes = torch.stack([part.sum() for part in torch.split(support, widths)]).tolist()
     ranks, first = [], 0
-    for block, block_row, block_column in zip(
-        blocks, torch.split(row, sizes), torch.split(column, sizes), strict=True
-    ):
+    for block, block_row, block_column in zip(blocks, torch.split(row, sizes), torch.split(column, sizes), strict=True):
         if block_row.numel():
             keys = _sort_keys(block)
             is_none = first == probabilities.shape[1]

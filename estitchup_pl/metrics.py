@@ -1,0 +1,383 @@
+"""torchmetrics metrics over :mod:`estitchup_pl.functional`.
+
+All metrics here keep the same state, the rows that they were shown, so a ``MetricCollection`` keeps it once for
+all of them. Rows with equal ``ids`` are counted once and put in the order of ``ids``: samplers that pad the last
+batch, the number of processes and the order of rows have no influence on the result.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from estitchup_pl.batch import NONE
+from estitchup_pl.errors import ConfigError, DataError
+from estitchup_pl.functional import (
+    ReliabilityBins,
+    adaptive_calibration_error,
+    classwise_calibration_error,
+    confidence_accuracy_correlation,
+    expected_calibration_error,
+    none_aware_accuracy,
+    reliability_bins,
+    top_label,
+    weighted_aupr,
+    weighted_auroc,
+    weighted_auroc_aupr,
+)
+from estitchup_pl.functional.checks import check_bins, check_predictions
+
+_NO_ID = -1
+
+
+class _PredictionMetric(Metric):
+    """Collects predicted rows; subclasses compute on :meth:`_rows`."""
+
+    is_differentiable = False
+    full_state_update = False
+
+    preds: list[Tensor]
+    target: list[Tensor]
+    ids: list[Tensor]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"dist_sync_fn": _gather_rows, **kwargs})
+        for state in ("preds", "target", "ids"):
+            self.add_state(state, default=[], dist_reduce_fx="cat")
+
+    def update(self, preds: Tensor, target: Tensor, ids: Tensor | None = None) -> None:
+        """Take in predicted rows.
+
+        Args:
+            preds: Probabilities, float ``(rows, classes)`` in ``[0, 1]``; never taken for logits.
+            target: Class index or ``NONE``, int64 ``(rows,)``.
+            ids: Row of the item in its data set, int64 ``(rows,)``; rows with equal ids are counted once. Rows
+                without ids are all counted.
+
+        Raises:
+            DataError: If shapes, types or ranges are wrong.
+        """
+        if preds.ndim != 2:
+            raise DataError(
+                f"preds: expected (rows, classes), got {tuple(preds.shape)}; "
+                "give each run of a stack metrics of its own"
+            )
+        check_predictions(preds, target)
+        self.preds.append(preds.detach().to(torch.promote_types(preds.dtype, torch.float32)))
+        self.target.append(target)
+        self.ids.append(torch.full_like(target, _NO_ID) if ids is None else _checked_ids(ids, target))
+
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        """Return probabilities and labels of all rows seen, each id once, in the order of ids."""
+        if len(self.ids) == 0:
+            return torch.empty(0, 1), torch.empty(0, dtype=torch.int64)
+        preds, target, ids = (dim_zero_cat(rows) for rows in (self.preds, self.target, self.ids))
+        if preds.device.type == "mps":  # which has no float64
+            preds, target, ids = preds.cpu(), target.cpu(), ids.cpu()
+        if bool((ids[1:] > ids[:-1]).all()):
+            return preds, target
+        order = ids.argsort(stable=True)
+        rows = order[_is_first_of_id(ids[order], target[order])]
+        return preds[rows], target[rows]
+
+
+class WeightedAUROC(_PredictionMetric):
+    """AUROC averaged over all classes and "none" by support (Table 1).
+
+    Args:
+        kwargs: Options of :class:`torchmetrics.Metric`.
+
+    Example:
+        >>> metric = WeightedAUROC()
+        >>> metric.update(torch.tensor([[0.75, 0.25], [0.5, 0.75], [0.25, 0.125]]), torch.tensor([0, 1, -1]))
+        >>> metric.compute()
+        tensor(1., dtype=torch.float64)
+    """
+
+    higher_is_better = True
+
+    def compute(self) -> Tensor:
+        """Return the average, float64; NaN where no class has an AUROC."""
+        return weighted_auroc(*self._rows())
+
+
+class WeightedAUPR(_PredictionMetric):
+    """AUPR (average precision) averaged over all classes and "none" by support (Table 1).
+
+    Args:
+        kwargs: Options of :class:`torchmetrics.Metric`.
+
+    Example:
+        >>> metric = WeightedAUPR()
+        >>> metric.update(torch.tensor([[0.75, 0.25], [0.5, 0.75], [0.25, 0.125]]), torch.tensor([0, 1, -1]))
+        >>> metric.compute()
+        tensor(1., dtype=torch.float64)
+    """
+
+    higher_is_better = True
+
+    def compute(self) -> Tensor:
+        """Return the average, float64; NaN without rows."""
+        return weighted_aupr(*self._rows())
+
+
+class WeightedRanking(_PredictionMetric):
+    """Both figures of Table 1 for the time of one.
+
+    Args:
+        kwargs: Options of :class:`torchmetrics.Metric`.
+
+    Example:
+        >>> metric = WeightedRanking()
+        >>> metric.update(torch.tensor([[0.75, 0.25], [0.5, 0.75], [0.25, 0.125]]), torch.tensor([0, 1, -1]))
+        >>> metric.compute()
+        {'auroc': tensor(1., dtype=torch.float64), 'aupr': tensor(1., dtype=torch.float64)}
+    """
+
+    higher_is_better = True
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return ``auroc`` and ``aupr``, the averages over all classes and "none" by support, float64."""
+        auroc, aupr = weighted_auroc_aupr(*self._rows())
+        return {"auroc": auroc, "aupr": aupr}
+
+
+class NoneAwareAccuracy(_PredictionMetric):
+    """Top-one accuracy with rejection: overall, in-distribution and of "none" (Sec. 3.5).
+
+    Args:
+        threshold: Confidence threshold; may be set again at any time: ``metric.threshold = 0.8``.
+        kwargs: Options of :class:`torchmetrics.Metric`.
+
+    Raises:
+        ConfigError: If the threshold lies outside ``[0, 1]``.
+
+    Example:
+        >>> metric = NoneAwareAccuracy(threshold=0.6)
+        >>> metric.update(torch.tensor([[0.25, 0.75], [0.5, 0.25], [0.125, 0.25]]), torch.tensor([1, 0, -1]))
+        >>> {name: round(float(value), 2) for name, value in metric.compute().items()}
+        {'accuracy': 0.67, 'accuracy_id': 0.5, 'accuracy_none': 1.0}
+    """
+
+    higher_is_better = True
+
+    def __init__(self, threshold: float | Tensor = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.threshold = threshold
+
+    @property
+    def threshold(self) -> float:
+        """Confidence threshold: a prediction is valid only if its confidence is greater."""
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, value: float | Tensor) -> None:
+        threshold = float(value)
+        if not 0 <= threshold <= 1:
+            raise ConfigError(f"threshold: expected a confidence from 0 to 1, got {threshold}")
+        self._threshold = threshold
+        self._computed = None  # what was computed belongs to the threshold before
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return ``accuracy``, ``accuracy_id`` and ``accuracy_none``, float64; NaN where there is no such row."""
+        return none_aware_accuracy(*self._rows(), self.threshold)._asdict()
+
+
+class _TopLabelMetric(_PredictionMetric):
+    """Metric of the confidence in the top-one class and of whether that class is right."""
+
+    def __init__(self, num_bins: int, known_only: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_bins(num_bins)
+        self.num_bins = num_bins
+        self.known_only = known_only
+
+    def _top_label(self) -> tuple[Tensor, Tensor]:
+        preds, target = self._rows()
+        if self.known_only:
+            known = target != NONE
+            preds, target = preds[known], target[known]
+        return top_label(preds, target)
+
+
+class ConfidenceAccuracyCorrelation(_TopLabelMetric):
+    """Pearson correlation of mean confidence and accuracy over non-empty bins (Table 2).
+
+    Args:
+        num_bins: Bins of equal width.
+        known_only: Leave "none" rows out; otherwise each counts as wrong.
+        kwargs: Options of :class:`torchmetrics.Metric`.
+
+    Raises:
+        ConfigError: If ``num_bins`` is less than one.
+
+    Example:
+        >>> metric = ConfidenceAccuracyCorrelation()
+        >>> metric.update(torch.tensor([[0.75, 0.0], [0.25, 0.0]]), torch.tensor([0, 1]))
+        >>> metric.compute()
+        tensor(1., dtype=torch.float64)
+    """
+
+    higher_is_better = True
+
+    def __init__(self, num_bins: int = 10, known_only: bool = False, **kwargs: Any) -> None:
+        super().__init__(num_bins, known_only, **kwargs)
+
+    def compute(self) -> Tensor:
+        """Return the correlation, float64; NaN where it is undefined."""
+        return confidence_accuracy_correlation(*self._top_label(), num_bins=self.num_bins)
+
+
+class ReliabilityDiagram(_TopLabelMetric):
+    """Count, mean confidence and accuracy of each bin of confidence (Fig. 4).
+
+    Args:
+        num_bins: Bins of equal width.
+        known_only: Leave "none" rows out; otherwise each counts as wrong.
+        kwargs: Options of :class:`torchmetrics.Metric`.
+
+    Raises:
+        ConfigError: If ``num_bins`` is less than one.
+
+    Example:
+        >>> metric = ReliabilityDiagram(num_bins=2)
+        >>> metric.update(torch.tensor([[0.75, 0.0], [0.25, 0.0]]), torch.tensor([0, 1]))
+        >>> metric.compute().accuracy
+        tensor([0., 1.], dtype=torch.float64)
+    """
+
+    higher_is_better = None
+
+    def __init__(self, num_bins: int = 10, known_only: bool = False, **kwargs: Any) -> None:
+        super().__init__(num_bins, known_only, **kwargs)
+
+    def compute(self) -> ReliabilityBins:
+        """Return the bins."""
+        return reliability_bins(*self._top_label(), num_bins=self.num_bins)
+
+
+class ExpectedCalibrationError(_TopLabelMetric):
+    """Top-label ECE: mean distance of confidence and accuracy over bins of equal width (Guo et al., 2017).
+
+    Args:
+        num_bins: Bins of equal width.
+        known_only: Leave "none" rows out; otherwise each counts as wrong.
+        kwargs: Options of :class:`torchmetrics.Metric`.
+
+    Raises:
+        ConfigError: If ``num_bins`` is less than one.
+
+    Example:
+        >>> metric = ExpectedCalibrationError()
+        >>> metric.update(torch.tensor([[0.75, 0.0], [1.0, 0.0]]), torch.tensor([1, 0]))
+        >>> metric.compute()
+        tensor(0.3750, dtype=torch.float64)
+    """
+
+    higher_is_better = False
+
+    def __init__(self, num_bins: int = 15, known_only: bool = False, **kwargs: Any) -> None:
+        super().__init__(num_bins, known_only, **kwargs)
+
+    def compute(self) -> Tensor:
+        """Return the error in ``[0, 1]``, float64; NaN without rows."""
+        return expected_calibration_error(*self._top_label(), num_bins=self.num_bins)
+
+
+class AdaptiveCalibrationError(_TopLabelMetric):
+    """Top-label calibration error over bins of equal mass (Nguyen & O'Connor, 2015).
+
+    Args:
+        num_bins: Bins of equal mass.
+        known_only: Leave "none" rows out; otherwise each counts as wrong.
+        kwargs: Options of :class:`torchmetrics.Metric`.
+
+    Raises:
+        ConfigError: If ``num_bins`` is less than one.
+
+    Example:
+        >>> metric = AdaptiveCalibrationError(num_bins=2)
+        >>> metric.update(torch.tensor([[0.75, 0.0], [1.0, 0.0]]), torch.tensor([1, 0]))
+        >>> metric.compute()
+        tensor(0.3750, dtype=torch.float64)
+    """
+
+    higher_is_better = False
+
+    def __init__(self, num_bins: int = 15, known_only: bool = False, **kwargs: Any) -> None:
+        super().__init__(num_bins, known_only, **kwargs)
+
+    def compute(self) -> Tensor:
+        """Return the error in ``[0, 1]``, float64; NaN without rows."""
+        return adaptive_calibration_error(*self._top_label(), num_bins=self.num_bins)
+
+
+class ClasswiseCalibrationError(_PredictionMetric):
+    """Mean over classes of the calibration error of each class's own probability (Kull et al., 2019).
+
+    Args:
+        num_bins: Bins of equal width.
+        kwargs: Options of :class:`torchmetrics.Metric`.
+
+    Raises:
+        ConfigError: If ``num_bins`` is less than one.
+
+    Example:
+        >>> metric = ClasswiseCalibrationError(num_bins=2)
+        >>> metric.update(torch.tensor([[0.75, 0.25], [0.75, 0.0]]), torch.tensor([0, -1]))
+        >>> metric.compute()
+        tensor(0.1875, dtype=torch.float64)
+    """
+
+    higher_is_better = False
+
+    def __init__(self, num_bins: int = 15, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_bins(num_bins)
+        self.num_bins = num_bins
+
+    def compute(self) -> Tensor:
+        """Return the error in ``[0, 1]``, float64; NaN without rows."""
+        return classwise_calibration_error(*self._rows(), num_bins=self.num_bins).mean()
+
+
+def _checked_ids(ids: Tensor, target: Tensor) -> Tensor:
+    if ids.shape != target.shape or ids.dtype != torch.int64:
+        raise DataError(f"ids: expected int64 {tuple(target.shape)}, got {ids.dtype} {tuple(ids.shape)}")
+    if bool((ids < 0).any()):
+        raise DataError(f"ids: expected rows of a data set, from 0, got {int(ids.min())}")
+    return ids
+
+
+def _is_first_of_id(ids: Tensor, target: Tensor) -> Tensor:
+    """Mark the first row of each id among rows that are sorted by id."""
+    is_repeated = torch.zeros_like(ids, dtype=torch.bool)
+    is_repeated[1:] = (ids[1:] == ids[:-1]) & (ids[1:] != _NO_ID)
+    contradicting = is_repeated & (target != target.roll(1))
+    if bool(contradicting.any()):
+        place = int(contradicting.nonzero()[0])
+        raise DataError(
+            f"ids: rows with id {int(ids[place])} have different labels, {int(target[place - 1])} and "
+            f"{int(target[place])}; an id names the row in the data set, not in the batch"
+        )
+    return ~is_repeated
+
+
+def _gather_rows(rows: Tensor, group: Any = None) -> list[Tensor]:
+    """Gather a state from all processes, some of which may not have seen a row.
+
+    For those, torchmetrics hands over an empty float vector, which no collective can match with the others'
+    shapes and types.
+    """
+    layouts: list[Any] = [None] * torch.distributed.get_world_size(group)
+    torch.distributed.all_gather_object(layouts, (rows.shape[1:], rows.dtype, rows.numel() > 0), group=group)
+    shape, dtype, _ = max(layouts, key=lambda layout: layout[-1])
+    if rows.numel() == 0:
+        rows = torch.empty(0, *shape, dtype=dtype, device=rows.device)
+    gathered: list[Tensor] = gather_all_tensors(rows, group)
+    return gathered
