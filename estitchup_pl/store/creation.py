@@ -42,9 +42,10 @@ def write_store(
     *,
     progress: bool,
     overwrite: bool,
+    items_name: str,
 ) -> None:
     """Check everything and write a store; see ``EmbeddingStore.create``."""
-    table = normalize_items(items)
+    table = normalize_items(items, items_name)
     for name in info:
         if name not in embeddings:
             raise StoreError(f"info for modality {name!r}, which has no embeddings{name_hint(name, embeddings)}")
@@ -54,7 +55,7 @@ def write_store(
     }
     described = {name: describe_source(source, len(table), info.get(name)) for name, source in sources.items()}
     header = StoreHeader(len(table), rows_per_shard, described)
-    flags = flags_from_items(table, sources, "items")
+    flags = flags_from_items(table, sources, items_name)
     with (
         building(path, overwrite=overwrite) as root,
         tqdm(total=len(table) * len(sources), unit="row", disable=not progress) as bar,

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from estitchup_pl.errors import StoreError
 from estitchup_pl.store.creation import write_store
-from estitchup_pl.store.files import ITEMS_NAME, ModalityInfo, StoreHeader, read_header
+from estitchup_pl.store.files import ITEMS_NAME, ModalityInfo, StoreHeader, read_header, shard_path
 from estitchup_pl.store.items import flags_from_items, name_hint, normalize_items, with_flags
 from estitchup_pl.store.shards import MappedShards, ResidentShards, Shards, pieces
 from estitchup_pl.store.sources import ArraySource, RowSource, checked_blocks, describe_source
@@ -73,6 +73,7 @@ class EmbeddingStore:
         rows_per_shard: int = 65536,
         progress: bool = False,
         overwrite: bool = False,
+        items_name: str = "items",
     ) -> EmbeddingStore:
         """Write a store to folder ``path`` and open it. After any failure the folder is what it was before.
 
@@ -88,12 +89,22 @@ class EmbeddingStore:
             progress: Show a progress bar.
             overwrite: Write into a folder that has a store or other files; replaces what belongs to a store
                 once the new one is whole, and nothing else.
+            items_name: What messages call the table, e.g. its file.
 
         Raises:
             StoreError: For input that does not fit together (the message names file and row), or a folder in use.
         """
         root = Path(path)
-        write_store(root, items, embeddings, info or {}, rows_per_shard, progress=progress, overwrite=overwrite)
+        write_store(
+            root,
+            items,
+            embeddings,
+            info or {},
+            rows_per_shard,
+            progress=progress,
+            overwrite=overwrite,
+            items_name=items_name,
+        )
         return cls.open(root)
 
     @classmethod
@@ -196,6 +207,13 @@ class EmbeddingStore:
         with tqdm(total=len(self) * len(self.modalities), unit="row", disable=not progress) as bar:
             for name in self.modalities:
                 verify_modality(self._header, name, flags[name], self._shards, bar.update)
+
+    def bytes_on_disk(self, modality: str) -> int:
+        """Size of the files of one modality; 0 in memory."""
+        if self.path is None:
+            return 0
+        paths = (shard_path(self.path, modality, index) for index in range(self._header.shards))
+        return sum(path.stat().st_size for path in paths if path.exists())
 
     def _check_modalities(self, modalities: Sequence[str] | None) -> list[str]:
         names = list(self.modalities) if modalities is None else list(modalities)

@@ -147,7 +147,7 @@ def checked_blocks(
         yield block, facts.present
 
 
-def block_rows(dim: int, dtype: str) -> int:
+def block_rows(dim: int, dtype: npt.DTypeLike) -> int:
     """Rows in a block of about :data:`BLOCK_BYTES`."""
     return max(1, BLOCK_BYTES // (dim * np.dtype(dtype).itemsize))
 
