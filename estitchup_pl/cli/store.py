@@ -183,7 +183,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage and leaving."""
-        raise ConfigError(f"{message}. See `{self.prog} --help`.")
+        raise ConfigError(f"{message} (see `{self.prog} --help`)")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Look for unknown options first: they explain best why a required one is missing."""
