@@ -165,7 +165,7 @@ class ModalityScaling(nn.Module):
         if all(kind == "none" for kind in self.kinds.values()):
             return x
         parts, start = [], 0
-        for name, part in zip(self.kinds, x.split(list(self.modalities.values()), dim=-1), strict=True):
+        for name, part in zip(self.kinds, torch.split(x, list(self.modalities.values()), dim=-1), strict=True):
             stop = start + part.shape[-1]
             if self.kinds[name] == "l2":
                 part = F.normalize(part, dim=-1)

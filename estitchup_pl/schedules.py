@@ -55,4 +55,4 @@ class TriangularCycle(CyclicLR):
 
     def set_steps_per_epoch(self, steps_per_epoch: int) -> None:
         """Stretch the cycle to epochs of ``steps_per_epoch`` batches, before the first step is taken."""
-        self.total_size = self.cycle_epochs * steps_per_epoch
+        self.total_size = self.cycle_epochs * steps_per_epoch  # type: ignore[assignment]  # need not be whole

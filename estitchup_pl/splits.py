@@ -197,7 +197,7 @@ class ColumnSplit(SplitProtocol):
         """See :meth:`SplitProtocol.assign`."""
         parts = np.array(store.column(self.column).to_pylist(), dtype=object)
         names = ("train", "val", "test")
-        for row in np.flatnonzero(~np.isin(parts, [*names, None])):
+        for row in np.flatnonzero(~np.isin(parts, np.array([*names, None], dtype=object))):
             raise SplitError(
                 f"column {self.column!r}, row {row}: expected 'train', 'val', 'test' or null, "
                 f"got {parts[row]!r}{did_you_mean(str(parts[row]), names)}"
@@ -217,4 +217,3 @@ def _generator(stream: str, trial: int) -> np.random.Generator:
 def _check_fraction(name: str, value: float) -> None:
     if not 0 < value < 1:
         raise ConfigError(f"{name} must lie between 0 and 1 (both excluded), got {value}")
-

@@ -59,7 +59,8 @@ def main(argv: list[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise StoreError(f"{error.filename or 'writing or reading'}: {error.strerror}") from error
+        where = error.filename or getattr(arguments, "out", None) or arguments.store
+        raise StoreError(f"{where}: {error.strerror or error}") from error
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -109,8 +109,9 @@ def building(path: Path, *, overwrite: bool) -> Iterator[Path]:
         yield root
     except BaseException:
         shutil.rmtree(root, ignore_errors=True)
-        for folder in new_folders:
-            folder.rmdir()
+        with suppress(OSError):  # somebody else's file is in one of them by now
+            for folder in new_folders:
+                folder.rmdir()
         raise
     _put_in_place(root, path)
 

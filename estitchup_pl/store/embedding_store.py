@@ -216,6 +216,8 @@ class EmbeddingStore:
         return sum(path.stat().st_size for path in paths if path.exists())
 
     def _check_modalities(self, modalities: Sequence[str] | None) -> list[str]:
+        if isinstance(modalities, str):
+            raise StoreError(f"expected a sequence of modalities, got the text {modalities!r}; pass [{modalities!r}]")
         names = list(self.modalities) if modalities is None else list(modalities)
         for name in names:
             if name not in self.modalities:

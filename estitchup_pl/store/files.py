@@ -121,18 +121,17 @@ class StoreHeader:
         try:
             content = json.loads(text)
             version = content["format_version"]
-            if isinstance(version, int) and version > FORMAT_VERSION:
-                raise StoreError(
-                    f"{where}: written in store format {version}, this version of estitchup_pl reads up to "
-                    f"{FORMAT_VERSION}. Upgrade estitchup_pl, or create the store again with this version."
-                )
-            modalities = {name: _modality_from_json(entry) for name, entry in content["modalities"].items()}
-            return cls(content["rows"], content["rows_per_shard"], modalities, version)
-        except StoreError as error:
-            raise error if str(where) in str(error) else StoreError(_damaged(where, str(error))) from error
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            reason = f"missing entry {error}" if isinstance(error, KeyError) else str(error)
-            raise StoreError(_damaged(where, reason)) from error
+            if version <= FORMAT_VERSION:
+                modalities = {name: _modality_from_json(entry) for name, entry in content["modalities"].items()}
+                return cls(content["rows"], content["rows_per_shard"], modalities, version)
+        except KeyError as error:
+            raise StoreError(_damaged(where, f"missing entry {error}")) from error
+        except (TypeError, AttributeError, ValueError) as error:
+            raise StoreError(_damaged(where, str(error))) from error
+        raise StoreError(
+            f"{where}: written in store format {version}; this version of estitchup_pl reads up to {FORMAT_VERSION}. "
+            "Upgrade estitchup_pl, or create the store again with this version."
+        )
 
 
 def _modality_from_json(entry: dict[str, Any]) -> ModalityInfo:

@@ -1,0 +1,5 @@
+import sys
+
+from estitchup_pl.cli import main
+
+sys.exit(main())

@@ -1,0 +1,100 @@
+"""Augmentations of embeddings that mix pairs of a batch (Secs. 2.2, 2.3)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from estitchup_pl.batch import EmbeddingBatch
+from estitchup_pl.errors import ConfigError
+from estitchup_pl.functional import e_mixup, e_stitchup, sample_lambda, sample_pairs, sample_stitch_mask
+from estitchup_pl.random import global_seed, keyed_generator
+
+
+class EmbeddingAugmentation(pl.Callback, ABC):
+    """Mixes each item of a training batch with a partner; subclass and implement :meth:`mix`.
+
+    Partners, λ and whatever :meth:`mix` draws are a function of (seed, callback, epoch, batch, process): a
+    resumed fit draws what the uninterrupted one would have drawn, and no two processes draw the same.
+
+    Args:
+        alpha: Parameter of the symmetric Beta distribution that λ is drawn from, above 0. One λ a pair.
+
+    Raises:
+        ConfigError: If ``alpha`` is not positive.
+
+    Example:
+        >>> class Interpolate(EmbeddingAugmentation):
+        ...     def mix(self, embeddings, targets, lam, index, generator):
+        ...         return e_mixup(embeddings, targets, lam, index)
+        >>> Interpolate(alpha=0.2).state_key
+        "Interpolate{'alpha': 0.2}"
+    """
+
+    def __init__(self, alpha: float = 0.4) -> None:
+        if not alpha > 0:
+            raise ConfigError(f"alpha must be positive, got {alpha}")
+        self.alpha = alpha
+
+    @property
+    def state_key(self) -> str:
+        """Name of this callback and its parameter, part of the key of its random numbers."""
+        return self._generate_state_key(alpha=self.alpha)
+
+    @abstractmethod
+    def mix(
+        self, embeddings: Tensor, targets: Tensor, lam: Tensor, index: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return mixed embeddings and targets; never write into those that came in.
+
+        Args:
+            embeddings: ``(*stack, batch, dim)``.
+            targets: ``(*stack, batch, classes)``.
+            lam: Weight of the item itself, ``(*stack, batch)`` in ``[0, 1]``.
+            index: Position of its partner in the batch, int64 ``(*stack, batch)``.
+            generator: Source of any further randomness, on the embeddings' device.
+        """
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: EmbeddingBatch, batch_idx: int
+    ) -> None:
+        """Rebind the batch's embeddings and targets to mixed ones."""
+        device = batch.embeddings.device
+        key = (global_seed(), self.state_key, trainer.current_epoch, batch_idx, trainer.global_rank)
+        generator = keyed_generator(*key, device=device)
+        shape = batch.ids.shape
+        lam = sample_lambda(shape, self.alpha, generator=generator, device=device, dtype=batch.targets.dtype)
+        index = sample_pairs(shape, generator=generator, device=device)
+        batch.embeddings, batch.targets = self.mix(batch.embeddings, batch.targets, lam, index, generator)
+
+
+class EMixup(EmbeddingAugmentation):
+    """E-Mixup: the λ-weighted average of two items' embeddings and of their targets (Sec. 2.2).
+
+    Args:
+        alpha: Parameter of the symmetric Beta distribution that λ is drawn from, above 0.
+    """
+
+    def mix(
+        self, embeddings: Tensor, targets: Tensor, lam: Tensor, index: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """See :func:`estitchup_pl.functional.e_mixup`."""
+        return e_mixup(embeddings, targets, lam, index)
+
+
+class EStitchup(EmbeddingAugmentation):
+    """E-Stitchup: each value from one of two items, from the first with probability λ (Sec. 2.3).
+
+    Args:
+        alpha: Parameter of the symmetric Beta distribution that λ is drawn from, above 0.
+    """
+
+    def mix(
+        self, embeddings: Tensor, targets: Tensor, lam: Tensor, index: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """See :func:`estitchup_pl.functional.e_stitchup`."""
+        mask = sample_stitch_mask(lam, embeddings.shape[-1], generator=generator)
+        return e_stitchup(embeddings, targets, lam, index, mask)

@@ -1,0 +1,135 @@
+"""Predictions as a parquet file, whatever the number of processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lightning.pytorch.callbacks import BasePredictionWriter
+from torch import Tensor
+
+from estitchup_pl.errors import ConfigError
+from estitchup_pl.functional import reject
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Writes one row for each predicted item: its id, class or "none", confidence and the most likely classes.
+
+    Each process writes its rows to a part of its own as they come; at the end the parts are merged in row order
+    and the file appears under its name, whole. Columns: ``id``, ``predicted`` (class name or ``"none"``, by the
+    module's threshold), ``confidence`` (largest probability), ``top_classes`` and ``top_probabilities`` (lists,
+    most likely first).
+
+    Args:
+        path: The parquet file to write.
+        top_k: Number of most likely classes to write, at least 1.
+        overwrite: Whether to replace an existing file.
+
+    Raises:
+        ConfigError: If ``top_k`` is below 1, or the file exists and ``overwrite`` is false.
+    """
+
+    def __init__(self, path: str | Path = "predictions.parquet", top_k: int = 5, overwrite: bool = False) -> None:
+        super().__init__("batch")
+        if top_k < 1:
+            raise ConfigError(f"top_k must be at least 1, got {top_k}")
+        self.path = Path(path)
+        self.top_k = top_k
+        self.overwrite = overwrite
+        self._writer: pq.ParquetWriter | None = None
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse to lose an older file, and open this process's part."""
+        if self.path.exists() and not self.overwrite:
+            raise ConfigError(f"{self.path} exists: choose another path, or overwrite it (overwrite=true)")
+        trainer.strategy.barrier("predictions")  # nobody creates what another process still looks for
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = pq.ParquetWriter(self._part(trainer.global_rank), _SCHEMA)
+
+    def write_on_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Append a batch to this process's part."""
+        if self._writer is not None and len(prediction["ids"]):
+            model: Any = pl_module
+            names = (*model.class_names, "none")  # NONE, which is -1, finds the last
+            self._writer.write_table(self._table(prediction, model.threshold, names))
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Merge the parts in row order, once all processes have closed theirs."""
+        self._close()
+        trainer.strategy.barrier("predictions")
+        if trainer.is_global_zero:
+            items = trainer.datamodule.store.column("id")  # type: ignore[attr-defined]
+            self._merge([self._part(rank) for rank in range(trainer.world_size)], items)
+        trainer.strategy.barrier("predictions")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave no part behind."""
+        if self._writer is not None:
+            self._close()
+            self._part(trainer.global_rank).unlink(missing_ok=True)
+
+    def _table(self, prediction: dict[str, Tensor], threshold: Tensor, names: Sequence[str]) -> pa.Table:
+        probabilities = prediction["probabilities"]
+        top = probabilities.topk(min(self.top_k, probabilities.shape[-1]), dim=-1)
+        width = top.indices.shape[-1]
+        flat = top.indices.flatten().tolist()
+        return pa.table(
+            {
+                "row": prediction["ids"].cpu().numpy(),
+                "predicted": [names[index] for index in reject(probabilities, threshold).tolist()],
+                "confidence": top.values[:, 0].cpu().numpy(),
+                "top_classes": _lists(pa.array([names[index] for index in flat]), width),
+                "top_probabilities": _lists(pa.array(top.values.flatten().cpu().numpy()), width),
+            },
+            schema=_SCHEMA,
+        )
+
+    def _merge(self, parts: Sequence[Path], items: pa.ChunkedArray) -> None:
+        # Every part is in row order and starts where the one before it ends (EvenBatches), so nothing is sorted.
+        merged = self.path.with_name(f".{self.path.name}.merged")
+        schema = pa.schema([pa.field("id", pa.string()), *list(_SCHEMA)[1:]])
+        with pq.ParquetWriter(merged, schema) as writer:
+            for part in parts:
+                for batch in pq.ParquetFile(part).iter_batches():
+                    ids = items.take(batch.column("row")).cast(pa.string()).combine_chunks()
+                    writer.write_batch(pa.record_batch([ids, *batch.columns[1:]], schema=schema))
+        os.replace(merged, self.path)
+        for part in parts:
+            part.unlink()
+
+    def _part(self, rank: int) -> Path:
+        return self.path.with_name(f".{self.path.name}.{rank}")
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+_SCHEMA = pa.schema(
+    {
+        "row": pa.int64(),
+        "predicted": pa.string(),
+        "confidence": pa.float32(),
+        "top_classes": pa.list_(pa.string()),
+        "top_probabilities": pa.list_(pa.float32()),
+    }
+)
+
+
+def _lists(values: pa.Array, width: int) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(values, width).cast(pa.list_(values.type))

@@ -1,0 +1,127 @@
+"""``estitchup fit | validate | test | predict``: LightningCLI over this package's classes."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from estitchup_pl.callbacks import PredictionWriter
+from estitchup_pl.cli.hints import explain
+from estitchup_pl.datamodule import EmbeddingDataModule
+from estitchup_pl.errors import CheckpointError, ConfigError
+from estitchup_pl.module import EmbeddingClassifier
+
+TRAINER_DEFAULTS = {
+    "max_epochs": 576,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 1,  # everything is logged once an epoch; small data has fewer batches than Lightning's 50
+    "logger": {
+        "class_path": "lightning.pytorch.loggers.CSVLogger",
+        "init_args": {"save_dir": "runs", "name": None},
+    },
+}
+
+CHECKPOINT_DEFAULTS = {
+    "checkpoint.filename": "last",
+    "checkpoint.enable_version_counter": False,
+    "checkpoint.save_on_train_epoch_end": True,
+}
+
+
+class EstitchupParser(LightningArgumentParser):
+    """Parser that raises a :class:`ConfigError` where others print their usage and exit."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise what is wrong with the options."""
+        raise ConfigError(message) from ex
+
+
+class EstitchupCLI(LightningCLI):
+    """LightningCLI with this package's model, data module and defaults, for one command.
+
+    Args:
+        command: ``fit``, ``validate``, ``test`` or ``predict``; the arguments come from ``sys.argv``, which
+            Lightning uses again to start further processes.
+    """
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+        super().__init__(
+            EmbeddingClassifier,
+            EmbeddingDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            parser_class=EstitchupParser,
+            parser_kwargs={"prog": "estitchup", "allow_abbrev": False, command: {"allow_abbrev": False}},
+            trainer_defaults=TRAINER_DEFAULTS | {"enable_checkpointing": command == "fit"},
+            auto_configure_optimizers=False,
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Offer the one command that was asked for: building the parsers of all four takes four times as long."""
+        return {self._command: super().subcommands()[self._command]}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Set this package's classes as defaults and add what only one command needs."""
+        parser.set_defaults(
+            {
+                "model": {"class_path": "estitchup_pl.module.EmbeddingClassifier"},
+                "data": {"class_path": "estitchup_pl.datamodule.EmbeddingDataModule"},
+            }
+        )
+        if self._command == "fit":
+            parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+            parser.set_defaults(CHECKPOINT_DEFAULTS)
+        if self._command == "predict":
+            parser.add_lightning_class_args(PredictionWriter, "predictions")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the command line, explaining what is wrong with it by the nearest known names."""
+        try:
+            super().parse_arguments(parser, args)
+        except ConfigError as error:
+            raise ConfigError(explain(str(error), self._parser(self._command))) from error
+
+    def before_instantiate_classes(self) -> None:
+        """Keep predictions out of memory: they go to the file batch by batch."""
+        if self._command == "predict":
+            self.config["predict"]["return_predictions"] = False
+
+    def _parse_ckpt_path(self) -> None:
+        """Read the model's description from the checkpoint (Lightning's doing), once it is known to be ours."""
+        checkpoint = self.config[self._command].get("ckpt_path")
+        if checkpoint is None and self._command != "fit":
+            raise ConfigError(f"`estitchup {self._command}` needs the checkpoint of a fit: --ckpt_path FILE")
+        if checkpoint is not None and (self._command != "fit" or Path(checkpoint).suffix):
+            check_checkpoint(checkpoint)
+        super()._parse_ckpt_path()
+
+
+def check_checkpoint(path: str | Path) -> None:
+    """Make sure that a file is a checkpoint of an :class:`EmbeddingClassifier`.
+
+    Raises:
+        CheckpointError: If it does not exist, cannot be read, or is a checkpoint of something else.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: there is no such checkpoint") from None
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({error})") from error
+    if not isinstance(checkpoint, dict) or "class_names" not in checkpoint.get("hyper_parameters", {}):
+        raise CheckpointError(f"{path}: a checkpoint, but not one of an EmbeddingClassifier that has been fitted")
+
+
+def main(argv: list[str]) -> int:
+    """Run ``estitchup`` with the command and arguments in ``argv``."""
+    sys.argv[1:] = argv
+    EstitchupCLI(argv[0])
+    return 0
