@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from estitchup_pl.store.files import (
     ITEMS_NAME,
     ModalityInfo,
     StoreHeader,
+    flush_to_disk,
     shard_path,
     write_header,
     write_items,
@@ -131,12 +131,13 @@ def _refuse_if_in_use(path: Path, overwrite: bool) -> None:
 
 
 def _put_in_place(root: Path, path: Path) -> None:
-    """Move a finished store from its building folder; the header leaves first and arrives last."""
-    (path / HEADER_NAME).unlink(missing_ok=True)
-    for name in (EMBEDDINGS_NAME, ITEMS_NAME):
-        old = path / name
-        if old.is_dir():
-            shutil.rmtree(old)
-        os.replace(root / name, old)
-    os.replace(root / HEADER_NAME, path / HEADER_NAME)
-    root.rmdir()
+    """Swap an older store for the finished one by renaming; the header leaves first and arrives last."""
+    retired = root / "retired"
+    retired.mkdir()
+    for name in (HEADER_NAME, EMBEDDINGS_NAME, ITEMS_NAME):
+        if (path / name).exists():
+            (path / name).replace(retired / name)
+    for name in (EMBEDDINGS_NAME, ITEMS_NAME, HEADER_NAME):
+        (root / name).replace(path / name)
+    flush_to_disk(path)
+    shutil.rmtree(root)

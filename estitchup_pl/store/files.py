@@ -228,15 +228,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
         yield temporary
-        _flush_to_disk(temporary)
+        flush_to_disk(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _flush_to_disk(path.parent)
+    flush_to_disk(path.parent)
 
 
-def _flush_to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
     """Make a file's content, or the names in a folder, outlast a power cut."""
     if path.is_dir() and os.name == "nt":  # Windows cannot open a folder
         return

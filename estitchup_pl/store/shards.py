@@ -176,7 +176,8 @@ def _check_file(path: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> int
         )
     wanted = offset + shape[0] * shape[1] * dtype.itemsize
     if size != wanted:
-        raise StoreError(f"{path}: {'truncated' if size < wanted else 'too long'}: {size} bytes, expected {wanted}")
+        what = "truncated" if size < wanted else "too long"
+        raise StoreError(f"{path}: {what}, {size} bytes where {wanted} are expected. Restore it from a copy.")
     return offset
 
 

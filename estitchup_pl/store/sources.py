@@ -137,6 +137,10 @@ def checked_blocks(
     for first in range(start, stop, step):
         last = min(first + step, stop)
         raw = source[first:last]
+        if raw.shape != (last - first, source.shape[1]):
+            raise StoreError(
+                f"{source.locate(first)}: read shape {raw.shape}, expected {(last - first, source.shape[1])}"
+            )
         with np.errstate(over="ignore"):  # reported below, with the row
             block = np.ascontiguousarray(raw, dtype=dtype)
         facts = inspect_block(block)
@@ -173,7 +177,8 @@ def check_flags(
 
 def _not_finite(source: RowSource, first: int, raw: npt.NDArray[Any], facts: BlockFacts, dtype: str) -> StoreError:
     row = int(np.argmin(facts.finite))
-    column = int(np.argmin(np.isfinite(raw[row].astype(dtype))))
+    with np.errstate(over="ignore"):
+        column = int(np.argmin(np.isfinite(raw[row].astype(dtype))))
     value = raw[row, column]
     where = f"{source.locate(first + row)}, column {column}"
     if np.isfinite(value):
