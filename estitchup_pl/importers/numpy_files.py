@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -113,7 +114,7 @@ def open_npz(path: Path | str, key: str | None = None) -> StreamedRows:
                 shape, fortran_order, dtype = read_npy_header(member)
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
         raise StoreError(f"{path}: not an NPZ file, or truncated ({error})") from error
     where = f"{path}:{key}"
     _refuse_objects(dtype, where)
@@ -135,7 +136,7 @@ def _npz_blocks(path: Path, key: str, where: str) -> Iterator[npt.NDArray[Any]]:
                         f"{where}: truncated after row {first + len(values) // (dim * dtype.itemsize) - 1}"
                     )
                 yield np.frombuffer(values, dtype).reshape(count, dim)
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise StoreError(f"{where}: damaged ({error})") from error
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from estitchup_pl.errors import StoreError
 from estitchup_pl.store import flag_column, name_hint
-from estitchup_pl.store.items import names_column
+from estitchup_pl.store.items import names_column, refuse_empty
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
@@ -91,13 +91,15 @@ def prepare_items(
         flag_columns: For some modalities, the column that says whether an item has it.
 
     Raises:
-        StoreError: For an unknown column (nearest name offered), one of a wrong type, or a name already taken.
+        StoreError: For no rows, an unknown column (nearest name offered), one of a wrong type, or a name already
+            taken.
 
     Example:
         >>> table = pa.table({"sku": [7, 9], "type": ["shoe", "hat"]})
         >>> prepare_items(table, "items", id_column="sku", label_column="type").to_pylist()[1]
         {'id': '9', 'label': 'hat', 'sku': 9, 'type': 'hat'}
     """
+    refuse_empty(items, where)
     names = {"id": id_column, "label": label_column, "split": split_column}
     flags = {flag_column(modality): column for modality, column in (flag_columns or {}).items()}
     added = {}

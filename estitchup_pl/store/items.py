@@ -49,8 +49,7 @@ def normalize_items(items: pa.Table, where: str = "items") -> pa.Table:
     Raises:
         StoreError: For an empty table, repeated column names, or ids that are missing, null or not unique.
     """
-    if items.num_rows == 0:
-        raise StoreError(f"{where}: the table has no rows; a store needs at least one item")
+    refuse_empty(items, where)
     repeated = sorted({name for name in items.column_names if items.column_names.count(name) > 1})
     if repeated:
         raise StoreError(f"{where}: column {repeated[0]!r} is there more than once; rename one of them")
@@ -64,6 +63,12 @@ def normalize_items(items: pa.Table, where: str = "items") -> pa.Table:
     else:
         labels = pa.chunked_array([pa.nulls(len(table), pa.string())])
     return _set_column(table, "label", labels)
+
+
+def refuse_empty(items: pa.Table, where: str) -> None:
+    """Raise :class:`StoreError` for a table without rows."""
+    if items.num_rows == 0:
+        raise StoreError(f"{where}: the table has no rows; a store needs at least one item")
 
 
 def names_column(items: pa.Table, column: str, where: str) -> pa.ChunkedArray:
