@@ -73,7 +73,8 @@ def reject(probabilities: Tensor, threshold: float | Tensor) -> Tensor:
 
     Args:
         probabilities: Float ``(*stack, rows, classes)``.
-        threshold: Confidence threshold; a tensor must broadcast to ``(*stack, rows)``, e.g. ``(*stack, 1)``.
+        threshold: Confidence threshold, compared in the type of ``probabilities``; a tensor must broadcast to
+            ``(*stack, rows)``, e.g. ``(*stack, 1)``.
 
     Returns:
         Class index or ``NONE``, int64 ``(*stack, rows)``.

@@ -54,10 +54,11 @@ def ranking_scores(probabilities: Tensor, labels: Tensor) -> RankingScores:
     """
     check_predictions(probabilities, labels)
     *stack, rows, classes = probabilities.shape
+    number = labels.shape[:-1].numel()
     runs = [
         _score_run(run, run_labels)
         for run, run_labels in zip(
-            probabilities.reshape(-1, rows, classes).unbind(), labels.reshape(-1, rows).unbind(), strict=True
+            probabilities.reshape(number, rows, classes), labels.reshape(number, rows), strict=True
         )
     ]
     return RankingScores(*(torch.stack(field).view(*stack, classes + 1) for field in zip(*runs, strict=True)))
