@@ -16,7 +16,7 @@ from estitchup_pl.errors import StoreError
 from estitchup_pl.store.creation import write_store
 from estitchup_pl.store.files import ITEMS_NAME, ModalityInfo, StoreHeader, read_header, shard_path
 from estitchup_pl.store.items import flags_from_items, name_hint, normalize_items, with_flags
-from estitchup_pl.store.shards import MappedShards, ResidentShards, Shards, pieces
+from estitchup_pl.store.shards import MappedShards, ResidentShards, Shards, chunks
 from estitchup_pl.store.sources import ArraySource, RowSource, checked_blocks, describe_source
 from estitchup_pl.store.verification import required_columns, verify_items, verify_modality
 
@@ -171,7 +171,7 @@ class EmbeddingStore:
     ) -> npt.NDArray[np.float16] | npt.NDArray[np.float32]:
         """Copy rows, in any order and with repeats, into one new array.
 
-        Reads shard by shard in the order of the files, whatever the order of ``rows``.
+        Reads in the order of the files, shard by shard, whatever the order of ``rows``.
 
         Args:
             rows: Row numbers ``(count,)`` from 0 to ``len(self) - 1``.
@@ -185,15 +185,14 @@ class EmbeddingStore:
         """
         names = self._check_modalities(modalities)
         numbers = self._check_rows(rows)
-        dims = [self.modalities[name].dim for name in names]
+        dim = sum(self.modalities[name].dim for name in names)
         dtype = np.result_type(*(np.dtype(self.modalities[name].dtype) for name in names))
-        out = np.empty((len(numbers), sum(dims)), dtype)
-        cut = pieces(numbers, self._header.rows_per_shard, in_file_order=self._shards.in_file_order)
-        for index, local, places in cut:
+        out = np.empty((len(numbers), dim), dtype)
+        for chunk, places in chunks(numbers, in_file_order=self._shards.in_file_order):
             stop = 0
-            for name, dim in zip(names, dims, strict=True):
-                start, stop = stop, stop + dim
-                out[places, start:stop] = self._shards.take(name, index, local)
+            for taken in self._shards.take(names, chunk):
+                start, stop = stop, stop + taken.shape[1]
+                out[places, start:stop] = taken
         return out
 
     def verify(self, *, progress: bool = False) -> None:

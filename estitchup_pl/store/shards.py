@@ -5,7 +5,8 @@ from __future__ import annotations
 import mmap
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from estitchup_pl.errors import StoreError
 from estitchup_pl.store.files import EMBEDDINGS_NAME, StoreHeader, shard_path
 
-PIECE_ROWS: Final = 8192
+CHUNK_ROWS: Final = 8192
 """Rows read at a time, which bounds the memory that a gather takes beside its result."""
 
 MAX_MAPPED_SHARDS: Final = 256
@@ -29,10 +30,10 @@ class Shards(Protocol):
     """Where a store's embeddings come from."""
 
     in_file_order: bool
-    """Whether reading rows in ascending order pays."""
+    """Whether rows must be asked for in ascending order."""
 
-    def take(self, modality: str, index: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Copy rows ``(count,)`` of one shard, to an array ``(count, dim)``."""
+    def take(self, modalities: Sequence[str], rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[Any]]:
+        """Copy rows ``(count,)``: one array ``(count, dim)`` for each modality."""
         ...
 
     def slice(self, modality: str, index: int, start: int, stop: int) -> npt.NDArray[Any]:
@@ -56,9 +57,10 @@ class ResidentShards:
     def __init__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         self._arrays = dict(arrays)
 
-    def take(self, modality: str, index: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    def take(self, modalities: Sequence[str], rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[Any]]:
         """See :class:`Shards`."""
-        return self._arrays[modality].take(rows, axis=0)
+        for name in modalities:
+            yield self._arrays[name].take(rows, axis=0)
 
     def slice(self, modality: str, index: int, start: int, stop: int) -> npt.NDArray[Any]:
         """See :class:`Shards`."""
@@ -87,9 +89,18 @@ class MappedShards:
         self._mapped: OrderedDict[tuple[str, int], MappedShard] = OrderedDict()
         self._lock = threading.Lock()
 
-    def take(self, modality: str, index: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """See :class:`Shards`; ``rows`` in ascending order."""
-        return self._shard(modality, index).take(rows)
+    def take(self, modalities: Sequence[str], rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[Any]]:
+        """See :class:`Shards`."""
+        shards = rows // self._header.rows_per_shard
+        local = rows - shards * self._header.rows_per_shard
+        edges = [0, *(np.flatnonzero(np.diff(shards)) + 1).tolist(), len(rows)]
+        pieces = [(int(shards[start]), slice(start, stop)) for start, stop in pairwise(edges)]
+        for name in modalities:
+            info = self._header.modalities[name]
+            taken = np.empty((len(rows), info.dim), info.dtype)
+            for index, piece in pieces:
+                self._shard(name, index).take(local[piece], taken[piece])
+            yield taken
 
     def slice(self, modality: str, index: int, start: int, stop: int) -> npt.NDArray[Any]:
         """See :class:`Shards`."""
@@ -142,11 +153,11 @@ class MappedShard:
         self._rows: npt.NDArray[Any] = np.ndarray(shape, dtype, buffer=self._map, offset=offset)
         self._scattered = False
 
-    def take(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Copy rows in ascending order."""
+    def take(self, rows: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
+        """Copy rows ``(count,)``, in ascending order and all within the shard, to ``out`` ``(count, dim)``."""
         span = (int(rows[-1]) - int(rows[0])) * self._rows.strides[0]
-        self._expect(scattered=span > len(rows) * READAHEAD_BYTES)
-        return self._rows.take(rows, axis=0)
+        self._expect(scattered=span >= (len(rows) - 1) * READAHEAD_BYTES)
+        self._rows.take(rows, axis=0, out=out, mode="clip")  # the mode that writes without a buffer
 
     def slice(self, start: int, stop: int) -> npt.NDArray[Any]:
         """View the rows ``[start, stop)``."""
@@ -194,30 +205,22 @@ def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[An
     return read(file)
 
 
-def pieces(
-    rows: npt.NDArray[np.int64], rows_per_shard: int, *, in_file_order: bool
-) -> Iterator[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64] | slice]]:
-    """Cut row numbers ``(count,)`` into pieces that each lie in one shard.
+def chunks(
+    rows: npt.NDArray[np.int64], *, in_file_order: bool
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | slice]]:
+    """Cut row numbers ``(count,)`` into chunks, if asked in ascending order.
 
     Yields:
-        Number of the shard, rows counted from its first, and their places among ``rows``. Shards ascend; so do
-        the rows in each of them ``in_file_order``, which is needed as soon as there are several.
+        Row numbers, and their places among ``rows``.
 
     Example:
-        >>> for shard, local, places in pieces(np.array([7, 1, 5]), 4, in_file_order=True):
-        ...     print(shard, local.tolist(), places.tolist())
-        0 [1] [1]
-        1 [1, 3] [2, 0]
+        >>> [(chunk.tolist(), places.tolist()) for chunk, places in chunks(np.array([7, 1, 5]), in_file_order=True)]
+        [([1, 5, 7], [1, 2, 0])]
     """
-    if not in_file_order:
-        for first in range(0, len(rows), PIECE_ROWS):
-            yield 0, rows[first : first + PIECE_ROWS], slice(first, first + PIECE_ROWS)
-        return
-    order = np.argsort(rows, kind="stable")
-    ascending = rows[order]
-    shards = np.unique(ascending // rows_per_shard)
-    cuts = np.searchsorted(ascending, np.append(shards * rows_per_shard, np.iinfo(np.int64).max))
-    for shard, start, stop in zip(shards.tolist(), cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
-        for first in range(start, stop, PIECE_ROWS):
-            places = slice(first, min(first + PIECE_ROWS, stop))
-            yield shard, ascending[places] - shard * rows_per_shard, order[places]
+    order = np.argsort(rows, kind="stable") if in_file_order else None
+    for first in range(0, len(rows), CHUNK_ROWS):
+        places = slice(first, first + CHUNK_ROWS)
+        if order is None:
+            yield rows[places], places
+        else:
+            yield rows[order[places]], order[places]

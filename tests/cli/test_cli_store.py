@@ -78,7 +78,7 @@ def test_create_from_arrays_says_what_it_made(sources, capsys):
 
 def test_create_from_a_column_of_the_table_itself_leaves_that_column_out(sources):
     call = "create --items items.parquet --modality title=items.parquet:title_vector image=all.npz:image --out made"
-    _run(call, *"--split fold --has image=photo --rows-per-shard 5 --dtype float16".split())
+    _run(f"{call} --split fold --has image=photo --rows-per-shard 5 --dtype float16")
     store = _check("made", sources, np.float16)
     assert store.column_names == ["id", "split", "has_image", "type", "fold", "photo", "label", "has_title"]
     assert store.column("split").to_pylist() == ["train", "test"] * 6
