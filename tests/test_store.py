@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -690,3 +691,18 @@ def test_an_unreadable_table_is_named(store, change):
         opened.verify()
     with pytest.raises(StoreError, match=r"items\.parquet: cannot be read"):
         opened.column("id")
+
+
+# The page about it ---------------------------------------------------------------------------------------------
+
+
+def test_the_examples_of_the_page_run(store, monkeypatch, tmp_path):
+    store.path.rename(tmp_path / "products")
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[1] / "docs" / "store.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert len(examples) == 3
+    for example in examples:
+        names: dict[str, object] = {}
+        exec(example, names)
+    np.testing.assert_array_equal(names["vector"], _embeddings()["title"][5])
