@@ -68,9 +68,10 @@ class _PredictionMetric(Metric):
                 "give each run of a stack metrics of its own"
             )
         check_predictions(preds, target)
+        ids = torch.full_like(target, _NO_ID) if ids is None else _checked_ids(ids, target)
         self.preds.append(preds.detach().to(torch.promote_types(preds.dtype, torch.float32)))
         self.target.append(target)
-        self.ids.append(torch.full_like(target, _NO_ID) if ids is None else _checked_ids(ids, target))
+        self.ids.append(ids)
 
     def _rows(self) -> tuple[Tensor, Tensor]:
         """Return probabilities and labels of all rows seen, each id once, in the order of ids."""

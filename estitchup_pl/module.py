@@ -31,6 +31,9 @@ from estitchup_pl.schedules import TriangularCycle
 NetworkCallable = Callable[[int, int], nn.Module]
 """Builds a network from the width of the embeddings and the number of classes."""
 
+LossCallable = Callable[[], nn.Module]
+"""Builds a loss."""
+
 
 class EmbeddingClassifier(pl.LightningModule):
     """Classifier on embeddings, trained with binary cross-entropy on soft targets (Secs. 3.3, 3.4).
@@ -47,8 +50,8 @@ class EmbeddingClassifier(pl.LightningModule):
         optimizer: Called with the parameters. Default: AdamW with decoupled weight decay 1e-4.
         lr_scheduler: Called with the optimizer; ``None`` for a constant rate. Default: the triangular cycle.
             Cyclic and one-cycle schedules step every batch, all others every epoch.
-        loss: Called with logits and targets, both ``(*stack, batch, classes)``; a scalar. Default: binary
-            cross-entropy, mean over batch and classes.
+        loss: Called with nothing; a module that maps logits and targets, both ``(*stack, batch, classes)``, to a
+            scalar. Default: binary cross-entropy, mean over batch and classes.
         class_names: Known classes, in the order of the network's outputs. Default: from the data module.
         modalities: Width of each modality, in the order of concatenation. Default: from the data module.
         scaling: Scaling of each modality. Default: from the data module.
@@ -66,7 +69,7 @@ class EmbeddingClassifier(pl.LightningModule):
         network: NetworkCallable = EmbeddingMLP,
         optimizer: OptimizerCallable = lambda params: AdamW(params, lr=3e-4, weight_decay=1e-4, fused=True),
         lr_scheduler: LRSchedulerCallable | None = TriangularCycle,
-        loss: nn.Module | None = None,
+        loss: LossCallable = SoftTargetBCE,
         class_names: Sequence[str] | None = None,
         modalities: Mapping[str, int] | None = None,
         scaling: Mapping[str, ScalingKind] | None = None,
@@ -78,7 +81,7 @@ class EmbeddingClassifier(pl.LightningModule):
         self.build_network = network
         self.build_optimizer = optimizer
         self.build_lr_scheduler = lr_scheduler
-        self.loss = SoftTargetBCE() if loss is None else loss
+        self.loss = loss()
         self.class_names = tuple(class_names or ())
         self.modalities = dict(modalities or {})
         self.scale = ModalityScaling(self.modalities, scaling or {})
@@ -210,7 +213,7 @@ class EmbeddingClassifier(pl.LightningModule):
                 f"{len(self.class_names)}, and they differ: use the split of the checkpoint, or begin a new fit"
             )
         own = {name: tuple(value.shape) for name, value in self.state_dict().items()}
-        for name in own.keys() | state.keys():
+        for name in sorted(own.keys() | state.keys()):
             found = tuple(state[name].shape) if name in state else None
             if own.get(name) != found:
                 raise CheckpointError(

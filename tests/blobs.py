@@ -23,7 +23,5 @@ def blobs_store(
         for name, dim in zip(("title", "image"), dims, strict=True)
     }
     labels = [CLASSES[code] for code in codes[:rows]] + [None] * unlabelled
-    items = pa.table(
-        {"id": [f"item-{row}" for row in range(len(codes))], "label": pa.array(labels, pa.string())}
-    )
+    items = pa.table({"id": [f"item-{row}" for row in range(len(codes))], "label": pa.array(labels, pa.string())})
     return EmbeddingStore.from_arrays(items, embeddings)

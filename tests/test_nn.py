@@ -86,7 +86,9 @@ def test_the_loss_is_the_mean_over_batch_and_classes_summed_over_runs() -> None:
     logits, targets = torch.randn(3, 5, 4), torch.rand(3, 5, 4)
     expected = sum(F.binary_cross_entropy_with_logits(logits[k], targets[k]) for k in range(3))
     torch.testing.assert_close(SoftTargetBCE()(logits, targets), expected)
-    torch.testing.assert_close(SoftTargetBCE()(logits[0], targets[0]), F.binary_cross_entropy(logits[0].sigmoid(), targets[0]))
+    torch.testing.assert_close(
+        SoftTargetBCE()(logits[0], targets[0]), F.binary_cross_entropy(logits[0].sigmoid(), targets[0])
+    )
 
 
 def test_each_modality_is_scaled_its_own_way() -> None:

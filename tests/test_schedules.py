@@ -41,9 +41,7 @@ def test_a_resumed_cycle_goes_on_where_it_stopped() -> None:
     assert rates(second, 20) == pytest.approx(expected[10:])
 
 
-@pytest.mark.parametrize(
-    "options", [{"base_lr": 0.0}, {"base_lr": 0.1, "max_lr": 0.01}, {"cycle_epochs": 0}]
-)
+@pytest.mark.parametrize("options", [{"base_lr": 0.0}, {"base_lr": 0.1, "max_lr": 0.01}, {"cycle_epochs": 0}])
 def test_impossible_cycles_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         TriangularCycle(optimizer(), **options)

@@ -507,6 +507,7 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, rows, message):
     [
         (_table(0), "the table has no rows"),
         (pa.table({"id": ["a", "b", "a"]}), "id 'a' is there twice, in rows 0 and 2"),
+        (pa.table({"id": pa.chunked_array([["x"], ["y", "z"], ["y"]])}), "id 'y' is there twice, in rows 1 and 3"),
         (pa.table({"id": ["a", None, "c"]}), "row 1 has no id"),
         (pa.table({"sku": ["a", "b", "c"]}), r"no column 'id' \(there are: sku\)"),
         (pa.table({"id": [1.0, 2.0, 3.0]}), "column 'id' is of type double; ids and labels are names"),

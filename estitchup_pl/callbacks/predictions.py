@@ -10,14 +10,14 @@ from typing import Any
 import lightning.pytorch as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
+from estitchup_pl.batch import EmbeddingBatch
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.functional import reject
 
 
-class PredictionWriter(BasePredictionWriter):
+class PredictionWriter(pl.Callback):
     """Writes one row for each predicted item: its id, class or "none", confidence and the most likely classes.
 
     Each process writes its rows to a part of its own as they come; at the end the parts are merged in row order
@@ -35,7 +35,6 @@ class PredictionWriter(BasePredictionWriter):
     """
 
     def __init__(self, path: str | Path = "predictions.parquet", top_k: int = 5, overwrite: bool = False) -> None:
-        super().__init__("batch")
         if top_k < 1:
             raise ConfigError(f"top_k must be at least 1, got {top_k}")
         self.path = Path(path)
@@ -51,21 +50,20 @@ class PredictionWriter(BasePredictionWriter):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = pq.ParquetWriter(self._part(trainer.global_rank), _SCHEMA)
 
-    def write_on_batch_end(
+    def on_predict_batch_end(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        prediction: Any,
-        batch_indices: Sequence[int] | None,
-        batch: Any,
+        outputs: Any,
+        batch: EmbeddingBatch,
         batch_idx: int,
-        dataloader_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Append a batch to this process's part."""
-        if self._writer is not None and len(prediction["ids"]):
+        if self._writer is not None and len(outputs["ids"]):
             model: Any = pl_module
             names = (*model.class_names, "none")  # NONE, which is -1, finds the last
-            self._writer.write_table(self._table(prediction, model.threshold, names))
+            self._writer.write_table(self._table(outputs, model.threshold, names))
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Merge the parts in row order, once all processes have closed theirs."""

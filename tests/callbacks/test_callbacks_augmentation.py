@@ -1,0 +1,109 @@
+"""Augmentations do what their formula says to the batch that training then sees, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from training import classifier, data, trainer
+
+from estitchup_pl.batch import EmbeddingBatch
+from estitchup_pl.callbacks import EmbeddingAugmentation, EMixup, EStitchup
+from estitchup_pl.errors import ConfigError
+
+
+def batch(size: int = 64, dim: int = 40) -> EmbeddingBatch:
+    generator = torch.Generator().manual_seed(0)
+    return EmbeddingBatch(
+        torch.randn(size, dim, generator=generator), torch.eye(size), torch.arange(size), torch.arange(size)
+    )
+
+
+def mixed(
+    callback: EmbeddingAugmentation, epoch: int = 0, step: int = 0, rank: int = 0, **sizes: int
+) -> EmbeddingBatch:
+    out = batch(**sizes)
+    callback.on_train_batch_start(SimpleNamespace(current_epoch=epoch, global_rank=rank), None, out, step)
+    return out
+
+
+def shares(targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read λ and the partner off mixed one-hot targets."""
+    lam = targets.diagonal()
+    return lam, (targets - targets.diagonal().diag_embed()).argmax(-1)
+
+
+def test_e_mixup_averages_embeddings_and_targets_alike() -> None:
+    before, after = batch(), mixed(EMixup(alpha=1.0))
+    lam, partner = shares(after.targets)
+    assert len(lam.unique()) == 64  # one λ a pair
+    assert (partner != torch.arange(64)).all()
+    expected = lam[:, None] * before.embeddings + (1 - lam)[:, None] * before.embeddings[partner]
+    torch.testing.assert_close(after.embeddings, expected)
+    torch.testing.assert_close(after.targets.sum(-1), torch.ones(64))
+
+
+def test_e_stitchup_takes_each_value_from_one_of_the_two_with_probability_lambda() -> None:
+    before, after = batch(dim=20_000), mixed(EStitchup(alpha=1.0), dim=20_000)
+    lam, partner = shares(after.targets)
+    own, other = after.embeddings == before.embeddings, after.embeddings == before.embeddings[partner]
+    assert (own | other).all()
+    torch.testing.assert_close(own.float().mean(-1), lam, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [EMixup, EStitchup])
+def test_draws_are_a_function_of_epoch_step_and_process(kind: type[EmbeddingAugmentation]) -> None:
+    first = mixed(kind())
+    torch.rand(9)
+    assert torch.equal(first.embeddings, mixed(kind()).embeddings)
+    for other in ({"epoch": 1}, {"step": 1}, {"rank": 1}):
+        assert not torch.equal(first.embeddings, mixed(kind(), **other).embeddings)
+
+
+def test_the_seed_of_the_run_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = mixed(EMixup())
+    monkeypatch.setenv("PL_GLOBAL_SEED", "1")
+    assert not torch.equal(first.targets, mixed(EMixup()).targets)
+
+
+@pytest.mark.parametrize("kind", [EMixup, EStitchup])
+def test_a_batch_of_one_is_left_as_it_is_and_odd_batches_are_fine(kind: type[EmbeddingAugmentation]) -> None:
+    one = mixed(kind(), size=1)
+    assert torch.equal(one.embeddings, batch(size=1).embeddings)
+    assert torch.equal(one.targets, batch(size=1).targets)
+    assert mixed(kind(), size=3).embeddings.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [EMixup, EStitchup])
+def test_fields_are_rebound_and_never_written_to(kind: type[EmbeddingAugmentation]) -> None:
+    seen = batch()
+    kept = (seen.embeddings, seen.targets)
+    kind().on_train_batch_start(SimpleNamespace(current_epoch=0, global_rank=0), None, seen, 0)
+    assert torch.equal(kept[0], batch().embeddings)
+    assert torch.equal(kept[1], batch().targets)
+    assert seen.embeddings is not kept[0]
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan")])
+def test_an_impossible_alpha_is_refused(alpha: float) -> None:
+    with pytest.raises(ConfigError, match="alpha"):
+        EMixup(alpha)
+
+
+def test_training_sees_the_mixed_batch_and_evaluation_does_not(tmp_path: Path) -> None:
+    class Ones(EmbeddingAugmentation):
+        def mix(self, embeddings, targets, lam, index, generator):
+            return torch.full_like(embeddings, 5.0), targets
+
+    seen: dict[str, set[float]] = {"train": set(), "val": set()}
+
+    class Network(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen["train" if self.training else "val"].update(x.unique().tolist())
+            return super().forward(x)
+
+    trainer(tmp_path, epochs=1, callbacks=[Ones()]).fit(classifier(network=Network), data())
+    assert seen["train"] == {5.0}
+    assert len(seen["val"]) > 100

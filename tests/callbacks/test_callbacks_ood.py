@@ -1,0 +1,115 @@
+"""The threshold: fitted on held-out classes, kept on the module, applied in test, handed over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training import SMALL, classifier, data, trainer
+
+from estitchup_pl import EmbeddingClassifier
+from estitchup_pl.batch import NONE
+from estitchup_pl.callbacks import OODThreshold
+from estitchup_pl.callbacks.ood import read_threshold
+from estitchup_pl.errors import CheckpointError, ConfigError
+from estitchup_pl.splits import ThresholdSplit, TrialSplit
+
+HELD_OUT = ThresholdSplit(train_fraction=0.6, held_out=2)
+
+
+@pytest.mark.parametrize("heuristic", ["intersection", "tp_ratio"])
+def test_it_is_the_best_of_all_thresholds_on_the_validation_rows(tmp_path: Path, heuristic: str) -> None:
+    model, rows = classifier(), data(split=HELD_OUT)
+    trainer(tmp_path, epochs=6, callbacks=[OODThreshold(heuristic)]).fit(model, rows)
+    batches = list(rows.val_dataloader())
+    labels = torch.cat([batch.labels for batch in batches]).numpy()
+    scores = model.predict_proba(torch.cat([batch.embeddings for batch in batches])).numpy()
+    confidence, predicted = scores.max(1), scores.argmax(1)
+
+    def outcome(threshold: float) -> float:
+        decided = np.where(confidence > threshold, predicted, NONE)
+        right, none = decided == labels, labels == NONE
+        if heuristic == "intersection":
+            return -abs(right.mean() - right[none].mean())
+        false_id = (~right[~none]).sum() + (decided[none] != NONE).sum() + ((~right) & ~none & (decided != NONE)).sum()
+        false_none = (decided[none] != NONE).sum() + (decided[~none] == NONE).sum()
+        return (right[~none].sum() / max(false_id, 1e-9) + right[none].sum() / max(false_none, 1e-9)) / 2
+
+    best = max(outcome(threshold) for threshold in np.concatenate([[-1], confidence]))
+    assert outcome(float(model.threshold)) == pytest.approx(best)
+
+
+def test_it_is_kept_in_the_checkpoint_and_handed_over(tmp_path: Path) -> None:
+    model = classifier()
+    run = trainer(tmp_path, epochs=3, callbacks=[OODThreshold()])
+    run.fit(model, data(split=HELD_OUT))
+    run.save_checkpoint(tmp_path / "scout.ckpt")
+    assert 0 < model.threshold < 1
+    loaded = EmbeddingClassifier.load_from_checkpoint(tmp_path / "scout.ckpt", network=SMALL)
+    assert loaded.threshold == model.threshold
+    final = classifier()
+    trainer(tmp_path, callbacks=[OODThreshold(checkpoint=tmp_path / "scout.ckpt")]).fit(final, data())
+    assert final.threshold == model.threshold
+
+
+def test_it_is_applied_in_test(tmp_path: Path) -> None:
+    metrics = {}
+    for value in (0.0, 1.0):
+        model = classifier()
+        run = trainer(tmp_path, callbacks=[OODThreshold(value=value)])
+        run.fit(model, data())
+        (metrics[value],) = run.test(model, run.datamodule, verbose=False)
+    assert metrics[0.0]["test/accuracy_none"] == 0
+    assert (metrics[1.0]["test/accuracy_id"], metrics[1.0]["test/accuracy_none"]) == (0, 1)
+
+
+def test_it_is_logged_with_the_accuracies_it_brings(tmp_path: Path) -> None:
+    model = classifier()
+    run = trainer(tmp_path, callbacks=[OODThreshold()])
+    run.fit(model, data(split=HELD_OUT))
+    assert run.logged_metrics["val/threshold"] == model.threshold
+    assert run.logged_metrics["val/accuracy_none"] > 0
+
+
+def test_without_none_rows_it_says_so_before_training(tmp_path: Path) -> None:
+    rows = data(split=TrialSplit(train_fraction=0.5))
+    with pytest.raises(ConfigError, match="Hold classes out"):
+        trainer(tmp_path, callbacks=[OODThreshold()]).fit(classifier(), rows)
+
+
+def test_on_the_test_rows_it_warns_that_the_result_flatters(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="the validation rows are the test rows too"):
+        trainer(tmp_path, epochs=1, callbacks=[OODThreshold()]).fit(classifier(), data())
+
+
+def test_a_module_that_returns_no_probabilities_is_told_what_to_return(tmp_path: Path) -> None:
+    class Silent(EmbeddingClassifier):
+        def validation_step(self, batch, batch_idx):
+            return None
+
+    with pytest.raises(ConfigError, match=r"Silent\.validation_step to return"):
+        trainer(tmp_path, callbacks=[OODThreshold()]).fit(Silent(network=SMALL), data(split=HELD_OUT))
+
+
+@pytest.mark.parametrize("options", [{"value": 1.5}, {"value": -0.1}])
+def test_an_impossible_value_is_refused(options: dict) -> None:
+    with pytest.raises(ConfigError, match=r"\[0, 1\]"):
+        OODThreshold(**options)
+
+
+def test_checkpoints_without_a_threshold_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        read_threshold(tmp_path / "missing.ckpt")
+    (tmp_path / "text.ckpt").write_text("hello")
+    with pytest.raises(CheckpointError, match=r"text\.ckpt: not a checkpoint"):
+        read_threshold(tmp_path / "text.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(CheckpointError, match=r"other\.ckpt: not a checkpoint"):
+        read_threshold(tmp_path / "other.ckpt")
+    torch.save({"state_dict": {"threshold": torch.tensor(0.0)}}, tmp_path / "unfitted.ckpt")
+    with pytest.raises(CheckpointError, match="holds no fitted threshold"):
+        read_threshold(tmp_path / "unfitted.ckpt")
+    with pytest.raises(ConfigError, match="not both"):
+        OODThreshold(checkpoint=tmp_path / "unfitted.ckpt", value=0.5)

@@ -1,0 +1,278 @@
+"""Metrics: the functional layer over rows that are counted once, whatever the batches and processes."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, multiprocessing
+from torchmetrics import Metric, MetricCollection
+
+from estitchup_pl import functional, metrics
+from estitchup_pl.errors import ConfigError, DataError
+
+CLASSES = 5
+
+
+def draw_rows(rows: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    source = torch.Generator().manual_seed(seed)
+    preds = torch.randn(rows, CLASSES, generator=source).mul(2).sigmoid()
+    return preds, torch.randint(-1, CLASSES, (rows,), generator=source), torch.arange(rows)
+
+
+def build_metrics() -> dict[str, Metric]:
+    return {
+        "auroc": metrics.WeightedAUROC(),
+        "aupr": metrics.WeightedAUPR(),
+        "ranking": metrics.WeightedRanking(),
+        "accuracy": metrics.NoneAwareAccuracy(threshold=0.9),
+        "correlation": metrics.ConfidenceAccuracyCorrelation(),
+        "correlation_known": metrics.ConfidenceAccuracyCorrelation(known_only=True),
+        "diagram": metrics.ReliabilityDiagram(),
+        "ece": metrics.ExpectedCalibrationError(),
+        "ece_known": metrics.ExpectedCalibrationError(known_only=True),
+        "adaptive": metrics.AdaptiveCalibrationError(),
+        "classwise": metrics.ClasswiseCalibrationError(),
+    }
+
+
+def compute_expected(name: str, preds: Tensor, target: Tensor) -> object:
+    confidence, correct = functional.top_label(preds, target)
+    known = target >= 0
+    auroc, aupr = functional.weighted_auroc_aupr(preds, target)
+    return {
+        "auroc": auroc,
+        "aupr": aupr,
+        "ranking": {"auroc": auroc, "aupr": aupr},
+        "accuracy": functional.none_aware_accuracy(preds, target, 0.9)._asdict(),
+        "correlation": functional.confidence_accuracy_correlation(confidence, correct, 10),
+        "correlation_known": functional.confidence_accuracy_correlation(confidence[known], correct[known], 10),
+        "diagram": functional.reliability_bins(confidence, correct, 10),
+        "ece": functional.expected_calibration_error(confidence, correct, 15),
+        "ece_known": functional.expected_calibration_error(confidence[known], correct[known], 15),
+        "adaptive": functional.adaptive_calibration_error(confidence, correct, 15),
+        "classwise": functional.classwise_calibration_error(preds, target, 15).mean(),
+    }[name]
+
+
+def assert_equal(got: object, expected: object) -> None:
+    torch.testing.assert_close(got, expected, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", build_metrics())
+class TestEveryMetric:
+    def test_equals_the_function_on_all_rows(self, name):
+        preds, target, ids = draw_rows(101)
+        metric = build_metrics()[name]
+        for batch in ids.split(32):
+            metric.update(preds[batch], target[batch], ids[batch])
+        assert_equal(metric.compute(), compute_expected(name, preds, target))
+
+    def test_counts_repeated_ids_once_in_any_order(self, name):
+        preds, target, ids = draw_rows(60)
+        shown = torch.cat([torch.randperm(60, generator=torch.Generator().manual_seed(1)), torch.tensor([3, 3, 50])])
+        metric = build_metrics()[name]
+        for batch in shown.split(16):
+            metric.update(preds[batch], target[batch], ids[batch])
+        assert_equal(metric.compute(), compute_expected(name, preds, target))
+
+    def test_counts_all_rows_without_ids(self, name):
+        preds, target, _ = draw_rows(30)
+        metric = build_metrics()[name]
+        for _ in range(2):
+            metric.update(preds, target)
+        assert_equal(metric.compute(), compute_expected(name, preds.repeat(2, 1), target.repeat(2)))
+
+    def test_forward_gives_the_batch_and_keeps_all(self, name):
+        preds, target, ids = draw_rows(60)
+        metric = build_metrics()[name]
+        first = metric(preds[:40], target[:40], ids[:40])
+        metric(preds[40:], target[40:], ids[40:])
+        assert_equal(first, compute_expected(name, preds[:40], target[:40]))
+        assert_equal(metric.compute(), compute_expected(name, preds, target))
+
+    def test_starts_anew_after_reset(self, name):
+        metric = build_metrics()[name]
+        metric.update(*draw_rows(20, seed=1))
+        metric.compute()
+        metric.reset()
+        preds, target, ids = draw_rows(40)
+        metric.update(preds, target, ids)
+        assert_equal(metric.compute(), compute_expected(name, preds, target))
+
+    def test_warns_and_has_no_value_before_the_first_row(self, name):
+        metric = build_metrics()[name]
+        with pytest.warns(UserWarning, match="was called before the ``update`` method"):
+            value = metric.compute()
+        values = value.values() if isinstance(value, dict) else value[1:] if isinstance(value, tuple) else [value]
+        assert all(bool(torch.as_tensor(each).isnan().all()) for each in values)
+
+    def test_survives_pickling_and_copying(self, name):
+        preds, target, ids = draw_rows(20)
+        metric = build_metrics()[name]
+        metric.update(preds, target, ids)
+        for copied in (pickle.loads(pickle.dumps(metric)), copy.deepcopy(metric), metric.clone()):
+            assert_equal(copied.compute(), compute_expected(name, preds, target))
+
+    def test_half_precision_is_evaluated_in_float32(self, name):
+        preds, target, ids = draw_rows(50)
+        preds = preds.bfloat16()
+        metric = build_metrics()[name]
+        metric.update(preds, target, ids)
+        assert_equal(metric.compute(), compute_expected(name, preds.float(), target))
+
+
+class TestUpdate:
+    @pytest.mark.parametrize(
+        ("preds", "target", "ids", "message"),
+        [
+            ([[3.0, -1.0]], [0], [0], "expected values from 0 to 1, got 3.0 at index .*not logits"),
+            ([[0.5, math.nan]], [0], [0], "got nan"),
+            ([[0.5, 0.5]], [2], [0], "class index below 2, got 2"),
+            ([[0.5, 0.5]], [0, 1], [0], "expected probabilities"),
+            ([[[0.5, 0.5]]], [[0]], [[0]], "give each run of a stack metrics of its own"),
+            ([[0.5, 0.5]], [0], [0, 1], r"ids: expected int64 \(1,\), got torch.int64 \(2,\)"),
+            ([[0.5, 0.5]], [0], [0.0], r"ids: expected int64 \(1,\), got torch.float32 \(1,\)"),
+            ([[0.5, 0.5]], [0], [-1], "ids: expected rows of a data set, from 0, got -1"),
+        ],
+    )
+    def test_refuses_bad_rows_and_keeps_nothing_of_them(self, preds, target, ids, message):
+        metric = metrics.WeightedAUROC()
+        with pytest.raises(DataError, match=message):
+            metric.update(torch.tensor(preds), torch.tensor(target), torch.tensor(ids))
+        assert metric.preds == []
+        assert metric.target == []
+        assert metric.ids == []
+
+    def test_refuses_ids_that_name_two_items(self):
+        metric = metrics.WeightedAUROC()
+        preds, target = torch.full((3, 2), 0.5), torch.tensor([0, 1, 1])
+        metric.update(preds, target, torch.tensor([0, 1, 2]))
+        metric.update(preds, target, torch.tensor([1, 2, 0]))
+        with pytest.raises(DataError, match="rows with id 0 have different labels, 0 and 1"):
+            metric.compute()
+
+    def test_keeps_no_graph(self):
+        metric = metrics.WeightedAUROC()
+        preds, target, ids = draw_rows(8)
+        metric.update(preds.requires_grad_(), target, ids)
+        assert not metric.preds[0].requires_grad
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        "metric_class",
+        [
+            metrics.ConfidenceAccuracyCorrelation,
+            metrics.ReliabilityDiagram,
+            metrics.ExpectedCalibrationError,
+            metrics.AdaptiveCalibrationError,
+            metrics.ClasswiseCalibrationError,
+        ],
+    )
+    def test_number_of_bins_is_checked_at_once_and_used(self, metric_class):
+        with pytest.raises(ConfigError, match="num_bins"):
+            metric_class(num_bins=0)
+        preds, target, ids = draw_rows(200)
+        confidence, predicted = preds.max(-1)
+        target = torch.where(confidence > 0.8, predicted, target)  # too sure below, not sure enough above
+        values = []
+        for num_bins in (3, 15):
+            metric = metric_class(num_bins=num_bins)
+            metric.update(preds, target, ids)
+            value = metric.compute()
+            values.append(value.accuracy if isinstance(value, tuple) else value)
+        assert not torch.equal(*values)
+
+    def test_a_new_threshold_counts_at_once(self):
+        preds, target, ids = draw_rows(100)
+        metric = metrics.NoneAwareAccuracy()
+        metric.update(preds, target, ids)
+        assert float(metric.compute()["accuracy_none"]) == 0
+        metric.threshold = torch.tensor(1.0)
+        assert float(metric.compute()["accuracy_none"]) == 1
+        assert metric.threshold == 1
+
+    def test_a_selected_threshold_decides_as_it_was_evaluated(self):
+        preds, target, ids = draw_rows(500)
+        confidence, predicted = preds.max(-1)
+        metric = metrics.NoneAwareAccuracy(functional.select_threshold(confidence, predicted, target))
+        metric.update(preds, target, ids)
+        curves = functional.threshold_curves(confidence, predicted, target, torch.tensor([metric.threshold]))
+        for name, value in metric.compute().items():
+            assert value == getattr(curves, name)[0]
+
+    @pytest.mark.parametrize("threshold", [-0.1, 1.1, math.nan])
+    def test_refuses_what_is_no_confidence(self, threshold):
+        with pytest.raises(ConfigError, match="threshold: expected a confidence from 0 to 1"):
+            metrics.NoneAwareAccuracy(threshold)
+        metric = metrics.NoneAwareAccuracy()
+        with pytest.raises(ConfigError, match="threshold"):
+            metric.threshold = threshold
+
+
+class TestCollection:
+    def test_keeps_one_state_for_all(self):
+        collection = MetricCollection(build_metrics())
+        preds, target, ids = draw_rows(50)
+        for batch in ids.split(20):
+            collection.update(preds[batch], target[batch], ids[batch])
+        assert list(collection.compute_groups) == [0]
+        first, *others = collection.values(copy_state=False)
+        assert all(other.preds is first.preds for other in others)
+        for name in ("auroc", "aupr", "ece", "correlation_known"):
+            assert_equal(collection.compute()[name], compute_expected(name, preds, target))
+
+    def test_names_the_accuracies_and_follows_the_threshold(self):
+        collection = MetricCollection(
+            {"ranking": metrics.WeightedRanking(), "decision": metrics.NoneAwareAccuracy()}, prefix="val/"
+        )
+        preds, target, ids = draw_rows(50)
+        collection.update(preds, target, ids=ids)
+        assert set(collection.compute()) == {
+            "val/auroc",
+            "val/aupr",
+            "val/accuracy",
+            "val/accuracy_id",
+            "val/accuracy_none",
+        }
+        collection["decision"].threshold = 1.0
+        assert float(collection.compute()["val/accuracy_id"]) == 0
+        assert float(collection.compute()["val/accuracy_none"]) == 1
+
+
+ROWS = 37
+# Uneven, out of order, overlapping; the second layout leaves a process without rows.
+LAYOUTS = (
+    ([*range(36, 10, -3), 0, 5], [i for i in range(ROWS) if i not in range(36, 10, -3)]),
+    (list(range(ROWS)), []),
+)
+
+
+def evaluate_on_one_of_two_processes(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    preds, target, ids = draw_rows(ROWS)
+    results = []
+    for layout in LAYOUTS:
+        collection = MetricCollection(build_metrics())
+        for batch in torch.tensor(layout[rank], dtype=torch.int64).split(8) if layout[rank] else ():
+            collection.update(preds[batch], target[batch], ids[batch])
+        results.append({name: metric.compute() for name, metric in collection.items()})
+    torch.save(results, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.timeout(200)
+def test_two_processes_compute_what_one_does(tmp_path: Path):
+    """Also with rows that are seen twice and with a process that saw none."""
+    multiprocessing.spawn(evaluate_on_one_of_two_processes, (str(tmp_path),), nprocs=2)
+    preds, target, _ = draw_rows(ROWS)
+    for rank in range(2):
+        for results in torch.load(tmp_path / f"{rank}.pt", weights_only=False):
+            for name, value in results.items():
+                assert_equal(value, compute_expected(name, preds, target))

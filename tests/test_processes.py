@@ -1,0 +1,70 @@
+"""One process and two gloo processes: the same metrics, the same predictions, bit-equal weights after resuming."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from processes import METHODS, ODD, evaluate, fit, resume
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("processes")
+    fit(place, METHODS["e_stitchup"](), epochs=6)
+    (place / "epoch-6.ckpt").rename(place / "model.ckpt")
+    return place
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> dict[str, float]:
+    return evaluate(folder, "alone.parquet")
+
+
+@pytest.fixture(scope="module")
+def two(folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS), "PL_GLOBAL_SEED": "0"}
+    result = subprocess.run(
+        [*command, TESTS / "processes.py", folder], env=environment, capture_output=True, text=True, timeout=280
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_two_processes_test_like_one(alone: dict[str, float], two: dict[str, Any]) -> None:
+    assert two["test"].keys() == alone.keys()
+    assert 0 < alone["test/threshold"] < 1
+    assert two["test"] == pytest.approx(alone, abs=1e-6)
+
+
+def test_two_processes_predict_each_row_once_and_like_one(folder: Path, alone: Any, two: Any) -> None:
+    first, second = (pq.read_table(folder / name) for name in ("alone.parquet", "several.parquet"))
+    assert first.column("id").to_pylist() == [f"item-{row}" for row in range(ODD + 10)]
+    for name in ("id", "predicted", "top_classes"):
+        assert first.column(name).equals(second.column(name))
+    assert first.column("confidence").to_pylist() == pytest.approx(second.column("confidence").to_pylist(), abs=1e-6)
+    assert not list(folder.glob(".*"))
+
+
+def test_a_resumed_fit_on_two_processes_is_bit_equal(two: dict[str, Any]) -> None:
+    assert two["resume"] == dict.fromkeys(METHODS, True)
+
+
+def test_a_resumed_fit_is_bit_equal(tmp_path: Path) -> None:
+    assert resume(tmp_path) == dict.fromkeys(METHODS, True)
+
+
+def test_processes_draw_their_own_numbers(folder: Path, two: Any, tmp_path: Path) -> None:
+    both = torch.load(folder / "soft_e_mixup" / "epoch-1.ckpt", weights_only=True)["state_dict"]
+    single = fit(tmp_path, METHODS["soft_e_mixup"](), epochs=1).state_dict()
+    assert not torch.equal(both["network.0.weight"], single["network.0.weight"])
