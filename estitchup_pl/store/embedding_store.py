@@ -154,7 +154,8 @@ class EmbeddingStore:
         """Names of the columns of :attr:`items`; reads no rows."""
         if self._items is not None:
             return list(self._items.column_names)
-        return list(self._parquet().schema_arrow.names)
+        with self._parquet() as file:
+            return list(file.schema_arrow.names)
 
     def column(self, name: str) -> pa.ChunkedArray:
         """One column of :attr:`items`, without reading the others.
@@ -247,7 +248,7 @@ class EmbeddingStore:
         try:
             return pq.ParquetFile(self._items_name())
         except (OSError, pa.ArrowException) as error:
-            raise StoreError(f"{self._items_name()}: cannot be read ({error}). Restore it from a copy.") from error
+            raise self._unreadable(error) from error
 
     def _read_items(self, columns: list[str] | None) -> pa.Table:
         with self._parquet() as file:

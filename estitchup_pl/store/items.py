@@ -94,11 +94,10 @@ def check_ids(ids: pa.ChunkedArray, where: str) -> None:
     if ids.null_count:
         row = int(np.flatnonzero(pc.is_null(ids).to_numpy())[0])
         raise StoreError(f"{where}: row {row} has no id; every item needs one of its own")
-    codes = ids.combine_chunks().dictionary_encode()
-    codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
-    if len(codes.dictionary) == len(ids):
+    if pc.count_distinct(ids).as_py() == len(ids):
         return
-    numbers = codes.indices.to_numpy()
+    chunks = ids.dictionary_encode().unify_dictionaries().chunks
+    numbers = np.concatenate([chunk.indices.to_numpy() for chunk in chunks])
     first_rows = np.unique(numbers, return_index=True)[1]
     second = int(np.setdiff1d(np.arange(len(numbers)), first_rows)[0])
     first = int(np.flatnonzero(numbers == numbers[second])[0])
