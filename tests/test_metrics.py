@@ -270,7 +270,10 @@ def evaluate_on_one_of_two_processes(rank: int, folder: str) -> None:
 @pytest.mark.timeout(200)
 def test_two_processes_compute_what_one_does(tmp_path: Path):
     """Also with rows that are seen twice and with a process that saw none."""
-    multiprocessing.spawn(evaluate_on_one_of_two_processes, (str(tmp_path),), nprocs=2)
+    multiprocessing.set_forkserver_preload(["torchmetrics"])  # whose import takes longer than all else here
+    multiprocessing.start_processes(
+        evaluate_on_one_of_two_processes, (str(tmp_path),), nprocs=2, start_method="forkserver"
+    )
     preds, target, _ = draw_rows(ROWS)
     for rank in range(2):
         for results in torch.load(tmp_path / f"{rank}.pt", weights_only=False):

@@ -22,9 +22,14 @@ def check_probabilities(values: Tensor, name: str = "probabilities") -> None:
     if bool((values.amin() >= 0) & (values.amax() <= 1)):  # aminmax would copy a slice of columns
         return
     place = tuple(((values >= 0) & (values <= 1)).logical_not().nonzero()[0].tolist())
+    value = float(values[place])
     raise DataError(
-        f"{name}: expected values from 0 to 1, got {float(values[place])} at index {place}; "
-        "pass the outputs of a sigmoid or softmax, not logits"
+        f"{name}: expected values from 0 to 1, got {value} at index {place}; "
+        + (
+            "the model has diverged, or the embeddings are broken"
+            if value != value
+            else "pass the outputs of a sigmoid or softmax, not logits"
+        )
     )
 
 
