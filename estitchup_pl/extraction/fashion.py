@@ -50,6 +50,7 @@ class FashionProductImages(ItemReader):
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        self.file_roots = {"image": self.root}
         for name in ("styles.csv", "styles", "images"):
             if not (self.root / name).exists():
                 raise ConfigError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -151,8 +151,8 @@ class BatchStream:
                 chunk.note.failed += [(row, reason(result)) for row in rows]
         if feed.embedder.bucketing:
             ready.sort(key=lambda entry: -entry[1].length)  # longest first: memory runs out at once or never
-        for at in range(0, len(ready), feed.batch_size):
-            chunk.batches.append(self._batch(chunk.unit, ready[at : at + feed.batch_size], feed.embedder))
+        for part in split_batches([prepared.length for _, prepared in ready], feed.batch_size):
+            chunk.batches.append(self._batch(chunk.unit, ready[part], feed.embedder))
         if not chunk.batches:
             nothing = torch.empty(0, dtype=torch.int64)
             chunk.batches.append(WorkBatch(chunk.unit, None, nothing, nothing, 0, None))
@@ -166,6 +166,24 @@ class BatchStream:
         rows = [row - unit.first for rows, _ in ready for row in rows]
         source = [k for k, (rows, _) in enumerate(ready) for _ in rows]
         return WorkBatch(unit, inputs, torch.tensor(rows), torch.tensor(source), len(rows), None)
+
+
+def split_batches(lengths: Sequence[int], batch_size: int) -> Iterator[slice]:
+    """Split values, sorted from long to short, so that little of a batch is padding.
+
+    A batch ends with ``batch_size`` values, or before a value of less than three quarters of its longest one.
+
+    Example:
+        >>> [(part.start, part.stop) for part in split_batches([512, 90, 80, 70, 60, 59], batch_size=3)]
+        [(0, 1), (1, 4), (4, 6)]
+    """
+    start = 0
+    for stop, length in enumerate(lengths):
+        if stop > start and (stop - start == batch_size or 4 * length < 3 * lengths[start]):
+            yield slice(start, stop)
+            start = stop
+    if start < len(lengths):
+        yield slice(start, len(lengths))
 
 
 def reason(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +34,7 @@ class Modality:
         column: Column of the input table.
         embedder: The encoder.
         root: Folder or zip file that the column's paths are relative to; the encoder then gets the files' bytes.
+            By default what the reader of the table says, if anything.
         pattern: Path of an item's file where the column holds something else, e.g. ``images/{}.jpg``: ``{}``
             stands for the value.
         batch_size: Values in a batch; does not change the embeddings beyond rounding.
@@ -103,6 +104,9 @@ class UnitsDataModule(LightningDataModule):
         modalities: The modalities, their embedders loaded.
         workers: Threads that prepare values.
         on_error: Whether a value that cannot be embedded ends the run.
+
+    Raises:
+        ConfigError: For a ``root`` that is not there.
     """
 
     def __init__(self, request: Request, modalities: Mapping[str, Modality], workers: int, on_error: OnError) -> None:
@@ -110,6 +114,7 @@ class UnitsDataModule(LightningDataModule):
         self.prepare_data_per_node = False
         self._request = request
         self._modalities = modalities
+        self._read_file = {name: self._file_reader(modality) for name, modality in modalities.items()}
         self._workers = workers
         self._on_error = on_error
         self.pending: list[Unit] = []
@@ -139,7 +144,15 @@ class UnitsDataModule(LightningDataModule):
 
     def predict_dataloader(self) -> BatchStream:
         """Batches of this process's units."""
-        feeds = {name: self._feed(modality) for name, modality in self._modalities.items()}
+        feeds = {
+            name: Feed(
+                modality.embedder,
+                self._items.reader(modality.source),
+                self._read_file[name],
+                modality.batch_size,
+            )
+            for name, modality in self._modalities.items()
+        }
         on_gpu = self._attached.strategy.root_device.type == "cuda"
         return BatchStream(self.units, feeds, self._workers, self.row_failed, pin_memory=on_gpu)
 
@@ -160,9 +173,9 @@ class UnitsDataModule(LightningDataModule):
                 "missing to leave it without this modality. Whole shards are kept: the same command goes on."
             )
 
-    def _feed(self, modality: Modality) -> Feed:
-        read_file = None if modality.root is None else open_root(modality.root)
-        return Feed(modality.embedder, self._items.reader(modality.source), read_file, modality.batch_size)
+    def _file_reader(self, modality: Modality) -> Callable[[str], bytes] | None:
+        root = modality.root or self._request.items.file_roots.get(modality.column)
+        return None if root is None else open_root(root)
 
 
 class ProgressLine(Callback):

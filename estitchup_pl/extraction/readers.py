@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal, get_args
 
 import pyarrow as pa
@@ -31,7 +32,13 @@ _BATCH_ROWS: Final = 1024
 
 
 class ItemReader(ABC):
-    """A source of items. Subclass it and name it in YAML for a layout of your own; one method to write."""
+    """A source of items. Subclass it and name it in YAML for a layout of your own; one method to write.
+
+    Attributes:
+        file_roots: For columns that are known to hold paths what they are relative to: a folder or a zip file.
+    """
+
+    file_roots: Mapping[str, Path] = MappingProxyType({})
 
     @abstractmethod
     def batches(self) -> Iterator[pa.RecordBatch]:

@@ -19,7 +19,6 @@ from estitchup_pl.extraction.planning import Request
 from estitchup_pl.extraction.predict import EncoderModule, Modality, OnError, ProgressLine, UnitsDataModule
 from estitchup_pl.extraction.publishing import ModalityReport, finish
 from estitchup_pl.extraction.readers import ItemReader
-from estitchup_pl.extraction.sources import open_root
 from estitchup_pl.extraction.state import RunState
 from estitchup_pl.extraction.workspace import Unit, missing_units
 from estitchup_pl.extraction.writer import ShardWriter
@@ -111,13 +110,13 @@ def embed_items(
     started = time.monotonic()
     trainer = trainer or Trainer(**TRAINER_DEFAULTS)
     _check_options(trainer, modalities, rows_per_shard, workers)
-    for modality in modalities.values():
-        modality.embedder.load()
     out = Path(out).absolute()
-    infos = {name: _info(modality) for name, modality in modalities.items()}
     sources = {name: modality.source for name, modality in modalities.items()}
     request = Request(out, items, id, label, sources, {}, rows_per_shard, str(trainer.precision), restart)
     data = UnitsDataModule(request, modalities, workers or _default_workers(trainer), on_error)
+    for modality in modalities.values():
+        modality.embedder.load()
+    infos = {name: _info(modality) for name, modality in modalities.items()}
     module = EncoderModule({name: modality.embedder for name, modality in modalities.items()})
     writer = ShardWriter(out, data.work, infos, data.row_failed)
     with _added_callbacks(trainer, [writer, ProgressLine()]):
@@ -137,10 +136,8 @@ def _check_options(
 ) -> None:
     if not modalities:
         raise ConfigError("modalities: expected at least one, got none")
-    for name, modality in modalities.items():
+    for name in modalities:
         check_modality_name(name)
-        if modality.root is not None:
-            open_root(modality.root)
     for option, count in (("rows_per_shard", rows_per_shard), ("workers", workers)):
         if count is not None and count < 1:
             raise ConfigError(f"{option}: expected at least 1, got {count}")
