@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -23,14 +25,10 @@ def check_probabilities(values: Tensor, name: str = "probabilities") -> None:
         return
     place = tuple(((values >= 0) & (values <= 1)).logical_not().nonzero()[0].tolist())
     value = float(values[place])
-    raise DataError(
-        f"{name}: expected values from 0 to 1, got {value} at index {place}; "
-        + (
-            "the model has diverged, or the embeddings are broken"
-            if value != value
-            else "pass the outputs of a sigmoid or softmax, not logits"
-        )
-    )
+    hint = "pass the outputs of a sigmoid or softmax, not logits"
+    if math.isnan(value):
+        hint = "the model has diverged, or the embeddings are broken"
+    raise DataError(f"{name}: expected values from 0 to 1, got {value} at index {place}; {hint}")
 
 
 def check_predictions(probabilities: Tensor, labels: Tensor) -> None:
