@@ -50,7 +50,7 @@ def top_label(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """
     check_predictions(probabilities, labels)
     confidence, predicted = probabilities.max(dim=-1)
-    return confidence, (predicted == labels) & (labels != NONE)
+    return confidence, predicted == labels
 
 
 def reliability_bins(confidence: Tensor, correct: Tensor, num_bins: int = 10) -> ReliabilityBins:

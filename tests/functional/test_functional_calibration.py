@@ -127,6 +127,12 @@ class TestAdaptiveCalibrationError:
         confidence, correct = torch.full((6,), 0.5), torch.tensor([True, True, True, False, False, False])
         assert float(adaptive_calibration_error(confidence, correct, num_bins=2)) == 0
 
+    def test_equal_confidences_go_where_most_of_them_belong(self):
+        confidence = torch.tensor([0.1, 0.5, 0.5, 0.5, 0.5, 0.5])
+        correct = torch.tensor([True, False, False, False, False, False])
+        expected = (0.9 + 5 * 0.5) / 6  # two bins; in one, the errors would cancel to 1.6 / 6
+        assert float(adaptive_calibration_error(confidence, correct, num_bins=2)) == pytest.approx(expected)
+
 
 class TestClasswiseCalibrationError:
     @pytest.mark.parametrize("rows_per_block", [1, 7, 4096])
