@@ -18,6 +18,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 from estitchup_pl.batch import NONE
 from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.functional import (
+    Heuristic,
     ReliabilityBins,
     adaptive_calibration_error,
     classwise_calibration_error,
@@ -25,6 +26,7 @@ from estitchup_pl.functional import (
     expected_calibration_error,
     none_aware_accuracy,
     reliability_bins,
+    select_threshold,
     top_label,
     weighted_aupr,
     weighted_auroc,
@@ -187,6 +189,35 @@ class NoneAwareAccuracy(_PredictionMetric):
     def compute(self) -> dict[str, Tensor]:
         """Return ``accuracy``, ``accuracy_id`` and ``accuracy_none``, float64; NaN where there is no such row."""
         return none_aware_accuracy(*self._rows(), self.threshold)._asdict()
+
+
+class ConfidenceThreshold(_PredictionMetric):
+    """Confidence threshold that a heuristic of Sec. 4.3 chooses on rows that contain "none".
+
+    Args:
+        heuristic: See :func:`estitchup_pl.functional.select_threshold`.
+        kwargs: Options of :class:`torchmetrics.Metric`.
+
+    Example:
+        >>> metric = ConfidenceThreshold()
+        >>> metric.update(torch.tensor([[0.75, 0.25], [0.25, 0.5]]), torch.tensor([0, -1]))
+        >>> 0.5 <= metric.compute() < 0.75
+        tensor(True)
+    """
+
+    def __init__(self, heuristic: Heuristic = "intersection", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.heuristic = heuristic
+
+    def compute(self) -> Tensor:
+        """Return the threshold, a scalar of the type of the probabilities.
+
+        Raises:
+            DataError: If no row is "none", or all are.
+        """
+        preds, target = self._rows()
+        confidence, predicted = preds.max(dim=-1)
+        return select_threshold(confidence, predicted, target, self.heuristic)
 
 
 class _TopLabelMetric(_PredictionMetric):

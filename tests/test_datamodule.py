@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import chain
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -93,7 +94,7 @@ def test_lightning_draws_a_new_order_every_epoch(tmp_path: Path) -> None:
 
     trainer(tmp_path, callbacks=[Recorder()]).fit(classifier(), data())
     first, second = ([ids for epoch, ids in orders if epoch == number] for number in (0, 1))
-    assert sorted(sum(first, [])) == sorted(sum(second, []))
+    assert sorted(chain(*first)) == sorted(chain(*second))
     assert first != second
 
 
@@ -195,7 +196,7 @@ def test_nothing_to_predict_says_what_to_choose() -> None:
 def test_a_store_that_does_not_fit_the_checkpoint_is_refused(tmp_path: Path) -> None:
     model = classifier()
     trainer(tmp_path).fit(model, data())
-    with pytest.raises(CheckpointError, match="'title' has 8 columns .* trained on 7"):
+    with pytest.raises(CheckpointError, match=r"'title' has 8 columns .* trained on 7"):
         trainer(tmp_path).test(model, data(store=blobs_store(dims=(8, 5))), verbose=False)
     only_title = EmbeddingStore.from_arrays(
         blobs_store().items.select(["id", "label"]), {"title": blobs_store().gather(np.arange(250), ["title"])}
@@ -207,7 +208,7 @@ def test_a_store_that_does_not_fit_the_checkpoint_is_refused(tmp_path: Path) -> 
 def test_training_rows_of_classes_the_model_does_not_know_are_refused(tmp_path: Path) -> None:
     model = classifier()
     trainer(tmp_path).fit(model, data())
-    with pytest.raises(CheckpointError, match="1 classes of the training rows .* fox"):
+    with pytest.raises(CheckpointError, match=r"1 classes of the training rows .* fox"):
         trainer(tmp_path).fit(model, data(split=TrialSplit(train_fraction=0.5)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -14,21 +14,8 @@ from torch import Tensor
 
 from estitchup_pl.batch import EmbeddingBatch
 from estitchup_pl.errors import CheckpointError, ConfigError
-from estitchup_pl.functional import select_threshold
-from estitchup_pl.metrics import _PredictionMetric
-
-Heuristic = Literal["intersection", "tp_ratio"]
-
-
-class ConfidenceThreshold(_PredictionMetric):
-    def __init__(self, heuristic, **kw):
-        super().__init__(**kw)
-        self.heuristic = heuristic
-
-    def compute(self):
-        probs, labels = self._rows()
-        confidence, predicted = probs.max(dim=-1)
-        return select_threshold(confidence, predicted, labels, self.heuristic)
+from estitchup_pl.functional import Heuristic
+from estitchup_pl.metrics import ConfidenceThreshold
 
 
 class OODThreshold(pl.Callback):
@@ -61,7 +48,6 @@ class OODThreshold(pl.Callback):
         if value is not None and not 0 <= value <= 1:
             raise ConfigError(f"the threshold must lie in [0, 1], got {value}")
         self.value = read_threshold(checkpoint) if checkpoint is not None else value
-        self.heuristic: Heuristic = heuristic
         self._metric = ConfidenceThreshold(heuristic)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -19,7 +19,7 @@ from estitchup_pl import callbacks, datamodule, module, nn, schedules, splits
 from estitchup_pl.errors import did_you_mean
 
 UNKNOWN_ARGUMENT = re.compile(r"unrecognized arguments: (--[\w.+-]+)")
-UNKNOWN_OPTION = re.compile(r"Option '([\w.]+)' is not accepted")
+UNKNOWN_OPTION = re.compile(r"(?:Option|does not accept option) '([\w.]+)'")
 UNKNOWN_ATTRIBUTE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (\w+)")
 
@@ -47,12 +47,12 @@ ALWAYS_USED = (
 
 
 def explain(message: str, parser: ArgumentParser) -> str:
-    """Add the nearest known name, and the arguments a class accepts, to a parser's message."""
+    """Say what a parser's message is about, with the nearest known name and the arguments a class accepts."""
     if found := UNKNOWN_ARGUMENT.search(message):
         # An abbreviation would be taken silently by argparse; here it is one more unknown argument.
-        return message + did_you_mean(found[1], parser._option_string_actions)
+        return f"there is no option {found[1]}{did_you_mean(found[1], parser._option_string_actions)}"
     if found := UNKNOWN_OPTION.search(message):
-        return message + _explain_option(found[1], parser)
+        return f"option {found[1]!r} is not accepted{_explain_option(found[1], parser)}"
     if found := UNKNOWN_ATTRIBUTE.search(message):
         return f"there is no class {found[2]!r} in {found[1]}{did_you_mean(found[2], dir(sys.modules[found[1]]))}"
     if found := UNKNOWN_CLASS.search(message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from estitchup_pl.callbacks import PredictionWriter
 from estitchup_pl.cli.hints import explain
 from estitchup_pl.datamodule import EmbeddingDataModule
-from estitchup_pl.errors import CheckpointError, ConfigError
+from estitchup_pl.errors import CheckpointError, ConfigError, EstitchupError
 from estitchup_pl.module import EmbeddingClassifier
 
 TRAINER_DEFAULTS = {
@@ -32,6 +33,13 @@ CHECKPOINT_DEFAULTS = {
     "checkpoint.enable_version_counter": False,
     "checkpoint.save_on_train_epoch_end": True,
 }
+
+
+HARMLESS_WARNINGS = (
+    r".*isinstance\(treespec, LeafSpec\)",  # Lightning 2.6 under torch >= 2.14
+    r"Be aware that when using `ckpt_path`, callbacks used to create",  # only the model is wanted outside fit
+    r"The dirpath has changed from",  # a resumed fit writes to a folder of its own
+)
 
 
 class EstitchupParser(LightningArgumentParser):
@@ -89,6 +97,13 @@ class EstitchupCLI(LightningCLI):
         except ConfigError as error:
             raise ConfigError(explain(str(error), self._parser(self._command))) from error
 
+    def instantiate_classes(self) -> None:
+        """Instantiate all classes; an error of ours comes out as it is, not wrapped in the parser's own."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            raise _our_error_within(error) or error from None
+
     def before_instantiate_classes(self) -> None:
         """Keep predictions out of memory: they go to the file batch by batch."""
         if self._command == "predict":
@@ -120,8 +135,17 @@ def check_checkpoint(path: str | Path) -> None:
         raise CheckpointError(f"{path}: a checkpoint, but not one of an EmbeddingClassifier that has been fitted")
 
 
+def _our_error_within(error: BaseException) -> EstitchupError | None:
+    within: BaseException | None = error
+    while within is not None and not isinstance(within, EstitchupError):
+        within = within.__cause__ or within.__context__
+    return within
+
+
 def main(argv: list[str]) -> int:
     """Run ``estitchup`` with the command and arguments in ``argv``."""
+    for message in HARMLESS_WARNINGS:
+        warnings.filterwarnings("ignore", message)
     sys.argv[1:] = argv
     EstitchupCLI(argv[0])
     return 0

@@ -17,6 +17,7 @@ from estitchup_pl.functional.calibration import (
     top_label,
 )
 from estitchup_pl.functional.ood import (
+    Heuristic,
     NoneAwareAccuracies,
     ThresholdCurves,
     none_aware_accuracy,
@@ -36,6 +37,7 @@ from estitchup_pl.functional.ranking import (
 from estitchup_pl.functional.softening import soften_labels
 
 __all__ = [
+    "Heuristic",
     "NoneAwareAccuracies",
     "RankingScores",
     "ReliabilityBins",

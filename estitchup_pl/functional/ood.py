@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch.nn.functional import pad
 from estitchup_pl.batch import NONE
 from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.functional.checks import check_predictions, check_probabilities
+
+Heuristic = Literal["intersection", "tp_ratio"]
+"""How a confidence threshold is chosen; see :func:`select_threshold`."""
 
 
 class ThresholdCurves(NamedTuple):
@@ -150,7 +153,9 @@ def threshold_curves(
     )
 
 
-def select_threshold(confidence: Tensor, predicted: Tensor, labels: Tensor, heuristic: str = "intersection") -> Tensor:
+def select_threshold(
+    confidence: Tensor, predicted: Tensor, labels: Tensor, heuristic: Heuristic = "intersection"
+) -> Tensor:
     """Choose the confidence threshold on validation rows that contain "none" rows (Sec. 4.3).
 
     The search is exact: rows with equal confidence stand or fall together, and every way to part the sorted

@@ -1,0 +1,244 @@
+"""The commands as a user types them: fit, test and predict on digits, and what they say to wrong calls."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning.pytorch  # noqa: F401  # its log handler takes the stderr there is at its import
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from blobs import blobs_store
+
+from estitchup_pl.cli import main
+from estitchup_pl.store import EmbeddingStore
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--trainer.devices", "1")
+QUICK = (*QUIET, "--trainer.max_epochs", "2", "--model.network.hidden", "[16]")
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in an empty working directory; its exit status, output and error output."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["estitchup"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def call(*argv: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = main([str(argument) for argument in argv])
+        return status, *capfd.readouterr()
+
+    return call
+
+
+def config(*names: str) -> list[str]:
+    return [argument for name in names for argument in ("--config", str(CONFIGS / f"{name}.yaml"))]
+
+
+def test_from_threshold_to_predictions_on_digits(run: Run, tmp_path: Path) -> None:
+    files = config("method/soft_e_stitchup", "data/digits_threshold", "threshold/fit")
+    assert run("fit", *files, *QUIET, "--trainer.max_epochs", "24")[0] == 0
+    scout = "runs/version_0/checkpoints/last.ckpt"
+    files = config("method/soft_e_stitchup", "data/digits", "threshold/take_over")
+    assert run("fit", *files, *QUIET, "--trainer.max_epochs", "24", "--trainer.callbacks.checkpoint", scout)[0] == 0
+    final = "runs/version_1/checkpoints/last.ckpt"
+    for name in ("val/auroc", "val/accuracy_none", "train/loss", "val/threshold"):
+        assert name in (tmp_path / "runs/version_1/metrics.csv").read_text().splitlines()[0].split(",")
+    threshold = torch.load(scout, weights_only=True)["state_dict"]["threshold"]
+    assert torch.load(final, weights_only=True)["state_dict"]["threshold"] == threshold > 0
+
+    assert run("test", "--ckpt_path", final, *config("data/digits"), *QUIET)[0] == 0
+    (metrics,) = csv.DictReader((tmp_path / "runs/version_2/metrics.csv").read_text().splitlines())
+    assert float(metrics["test/auroc"]) > 0.9
+    assert float(metrics["test/threshold"]) == pytest.approx(float(threshold))
+    assert run("validate", "--ckpt_path", final, *config("data/digits"), *QUIET)[0] == 0
+
+    options = ("--data.store", "digits", "--data.predict_rows", "all", "--predictions.path", "out/p.parquet")
+    assert run("predict", "--ckpt_path", final, *options, *QUIET)[0] == 0
+    table = pq.read_table(tmp_path / "out/p.parquet")
+    assert table.column_names == ["id", "predicted", "confidence", "top_classes", "top_probabilities"]
+    assert table.num_rows == len(set(table.column("id").to_pylist())) == 1797
+    rejected = pa.compute.equal(table.column("predicted"), "none").to_numpy()
+    assert np.array_equal(rejected, table.column("confidence").to_numpy() <= float(threshold))
+
+
+def test_a_users_own_class_from_a_file_beside_the_config_works(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "my_plugins.py").write_text(
+        "from estitchup_pl.callbacks import EmbeddingAugmentation\n"
+        "class HalfHalf(EmbeddingAugmentation):\n"
+        "    def mix(self, embeddings, targets, lam, index, generator):\n"
+        "        return (embeddings + embeddings[index]) / 2, (targets + targets[index]) / 2\n"
+    )
+    (tmp_path / "mine.yaml").write_text("trainer:\n  callbacks+:\n    - class_path: my_plugins.HalfHalf\n")
+    status, _, errors = run("fit", "--config", "mine.yaml", "--data.store", "digits", *QUICK)
+    assert status == 0, errors
+    saved = yaml.safe_load((tmp_path / "runs/version_0/config.yaml").read_text())
+    assert [callback["class_path"] for callback in saved["trainer"]["callbacks"]] == ["my_plugins.HalfHalf"]
+
+
+def test_an_interrupted_fit_goes_on_from_its_saved_config(run: Run, tmp_path: Path) -> None:
+    assert run("fit", *config("method/e_mixup", "data/digits"), *QUICK)[0] == 0
+    saved, checkpoint = "runs/version_0/config.yaml", "runs/version_0/checkpoints/last.ckpt"
+    assert run("fit", "--config", saved, "--ckpt_path", checkpoint, "--trainer.max_epochs", "3")[0] == 0
+    resumed = torch.load(tmp_path / "runs/version_1/checkpoints/last.ckpt", weights_only=True)
+    assert resumed["epoch"] == 2
+    assert run("fit", *config("method/e_mixup", "data/digits"), *QUICK, "--trainer.max_epochs", "3")[0] == 0
+    whole = torch.load(tmp_path / "runs/version_2/checkpoints/last.ckpt", weights_only=True)
+    for name, value in whole["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], value)
+
+
+def blobs_on_disk(folder: Path) -> Path:
+    store = blobs_store(rows=2000, unlabelled=10)
+    arrays = {name: store.gather(np.arange(len(store)), [name]) for name in store.modalities}
+    EmbeddingStore.create(folder / "blobs", store.items.select(["id", "label"]), arrays)
+    return folder / "blobs"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(CONFIGS.glob("[!e]*/*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS).with_suffix(""))
+)
+def test_every_config_is_instantiated_and_run(run: Run, tmp_path: Path, path: Path) -> None:
+    files = ["--config", str(path)]
+    if path.parent.name != "data":
+        files = [*config("data/digits_threshold"), *files]
+    if path.stem.startswith("fashion"):
+        files += ["--data.store", str(blobs_on_disk(tmp_path))]
+    if path.stem == "gpus":
+        files += ["--trainer.accelerator", "cpu", "--trainer.strategy", "auto"]
+    if path.stem == "take_over":
+        torch.save({"state_dict": {"threshold": torch.tensor(0.5)}}, tmp_path / "scout.ckpt")
+        files += ["--trainer.callbacks.checkpoint", str(tmp_path / "scout.ckpt")]
+    limits = ("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "2")
+    status, _, errors = run("fit", *files, *limits, *QUICK, "--trainer.max_epochs", "1")
+    assert status == 0, errors
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["fti"], "no command 'fti'; did you mean 'fit'?"),
+        (
+            ["fit", "--trainer.max_epoch=7"],
+            "there is no option --trainer.max_epoch; did you mean '--trainer.max_epochs'?",
+        ),
+        (["fit", "--data.batch_sise=7"], "'batch_sise' is not accepted; did you mean 'batch_size'?"),
+        (["fit", "--data.batch_size=seven"], "Expected a <class 'int'>"),
+        (["fit", "--data.split=TrialSplt"], "no class 'TrialSplt'; did you mean 'TrialSplit'?"),
+        (["fit", "--data.split=TrialSplit", "--data.split.trail=2"], "'trail' is not accepted; did you mean 'trial'?"),
+        (["fit", "--model.network.hiden=[3]"], "did you mean 'hidden'?\nEmbeddingMLP accepts: "),
+        (["fit", "--config", "missing.yaml"], "missing.yaml"),
+        (["fit", "--data.store", "nowhere"], "nowhere"),
+        (["fit", "--data.modalities", "[pixel]"], "unknown modality 'pixel'"),
+        (
+            ["fit", "--data.split=TrialSplit", "--data.split.train_fraction=2"],
+            "train_fraction must lie between 0 and 1",
+        ),
+        (["test", "--trainer.max_epochs=1"], "needs the checkpoint of a fit: --ckpt_path FILE"),
+        (["predict", "--ckpt_path", "missing.ckpt"], "missing.ckpt: there is no such checkpoint"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_call_is_explained_without_a_traceback(run: Run, tmp_path: Path, argv: list[str], said: str) -> None:
+    known = len(argv) > 1 and not any("data.store" in argument for argument in argv)
+    status, _, errors = run(*argv, *(["--data.store", "digits"] if known else []))
+    assert status != 0
+    assert errors.startswith("error: ")
+    assert said in errors
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "- class_path: estitchup_pl.callbacks.EStichup",
+            "no class 'EStichup' in estitchup_pl.callbacks; did you mean 'EStitchup'?",
+        ),
+        (
+            "- class_path: estitchup_pl.callbacks.EStitchup\n      init_args: {alhpa: 0.2}",
+            "'alhpa' is not accepted; did you mean 'alpha'?\nEStitchup accepts: alpha",
+        ),
+        (
+            "- class_path: estitchup_pl.callbacks.EStitchup\n      init_args: {alpha: -1}",
+            "alpha must be positive, got -1",
+        ),
+        (
+            "- class_path: estitchup_pl.callbacks.LabelSoftening\n    - class_path: estitchup_pl.callbacks.EMixup",
+            "put EMixup first",
+        ),
+    ],
+)
+def test_a_wrong_callback_in_yaml_is_explained(run: Run, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "mine.yaml").write_text(f"trainer:\n  callbacks+:\n    {text}\n")
+    status, _, errors = run("fit", "--config", "mine.yaml", "--data.store", "digits", *QUICK)
+    assert status != 0
+    assert said in errors
+
+
+def test_a_misspelt_section_in_yaml_is_explained(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("trainr:\n  max_epochs: 3\n")
+    status, _, errors = run("fit", "--config", "mine.yaml", "--data.store", "digits")
+    assert status == 2
+    assert "'trainr.max_epochs' is not accepted; did you mean 'trainer.max_epochs'?" in errors
+
+
+def test_a_checkpoint_of_something_else_is_refused(run: Run, tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "hyper_parameters": {"lr": 1}}, tmp_path / "other.ckpt")
+    (tmp_path / "text.ckpt").write_text("hello")
+    for name, said in (("other", "not one of an EmbeddingClassifier"), ("text", "cannot be read as a checkpoint")):
+        status, _, errors = run("test", "--ckpt_path", f"{name}.ckpt", "--data.store", "digits")
+        assert status == 1
+        assert f"{name}.ckpt: " in errors
+        assert said in errors
+
+
+def test_a_store_that_does_not_fit_the_checkpoint_is_refused(run: Run, tmp_path: Path) -> None:
+    store = blobs_on_disk(tmp_path)
+    assert run("fit", "--data.store", store, *QUICK)[0] == 0
+    checkpoint = "runs/version_0/checkpoints/last.ckpt"
+    status, _, errors = run("test", "--ckpt_path", checkpoint, "--data.store", "digits", *QUIET)
+    assert status == 1
+    assert "the checkpoint was trained on the modalities ['title', 'image']" in errors
+    assert run("predict", "--ckpt_path", checkpoint, "--data.store", store, *QUIET)[0] == 0
+    assert pq.read_table("predictions.parquet").num_rows == 10
+    status, _, errors = run("predict", "--ckpt_path", checkpoint, "--data.store", store, *QUIET)
+    assert status == 2
+    assert "predictions.parquet exists" in errors
+
+
+def test_help_answers_without_importing_what_is_slow() -> None:
+    code = (
+        "import sys; from estitchup_pl.cli import main; status = main(['--help']); "
+        "slow = {'torch', 'lightning', 'transformers', 'timm', 'wandb', 'sklearn'} & set(sys.modules); "
+        "print('loaded:', sorted(slow)); sys.exit(status)"
+    )
+    start = time.monotonic()
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert time.monotonic() - start < 20  # far above what it takes; what keeps it quick is the next line
+    assert "loaded: []" in result.stdout
+    assert "usage: estitchup COMMAND" in result.stdout
+    assert result.returncode == 0
+
+
+def test_print_config_and_the_help_of_a_command_show_every_option(capfd: pytest.CaptureFixture[str]) -> None:
+    for argv, shown in (
+        (["fit", "--data.store", "digits", "--print_config"], "weight_decay: 0.0001"),
+        (["predict", "--help"], "--predictions.top_k"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(argv)
+        assert not stop.value.code
+        assert shown in capfd.readouterr().out
