@@ -30,7 +30,7 @@ class Shards(Protocol):
     """Where a store's embeddings come from."""
 
     in_file_order: bool
-    """Whether rows must be asked for in ascending order."""
+    """Whether rows are best asked for in ascending order."""
 
     def take(self, modalities: Sequence[str], rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[Any]]:
         """Copy rows ``(count,)``: one array ``(count, dim)`` for each modality."""
