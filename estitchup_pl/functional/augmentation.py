@@ -16,6 +16,8 @@ from estitchup_pl.errors import ConfigError, DataError
 MASK_BITS = 16
 """Random bits behind one element of a stitch mask: a share is met to within ``2**-17``."""
 
+_BLOCK_ELEMENTS = 2**16
+
 
 def sample_pairs(
     shape: Sequence[int],
@@ -181,9 +183,22 @@ def e_stitchup(embeddings: Tensor, targets: Tensor, lam: Tensor, index: Tensor, 
             f"mask: expected bool {tuple(embeddings.shape)} like the embeddings, "
             f"got {mask.dtype} {tuple(mask.shape)}; draw it with sample_stitch_mask"
         )
-    # Weights of 0 and 1 select exactly, in a sixth of the time of torch.where, which CPUs do not vectorise.
-    own = mask.view(torch.uint8).to(embeddings.dtype)
-    return _partner(embeddings, index).lerp_(embeddings, own), _average(targets, lam, index)
+    return _stitch(embeddings, index, mask), _average(targets, lam, index)
+
+
+def _stitch(embeddings: Tensor, index: Tensor, mask: Tensor) -> Tensor:
+    """Select by weights of 0 and 1, exact for finite values: torch.where is not vectorised on CPUs.
+
+    The weights are made for a block of rows at a time, so that on a CPU they stay in its cache.
+    """
+    stitched = _partner(embeddings, index)
+    width = embeddings.shape[-1]
+    rows = embeddings.shape[:-1].numel()
+    result, own, keep = (values.reshape(rows, width) for values in (stitched, embeddings, mask.view(torch.uint8)))
+    step = max(_BLOCK_ELEMENTS // max(width, 1), 1) if embeddings.is_cpu else max(rows, 1)
+    for block in (slice(start, start + step) for start in range(0, rows, step)):
+        result[block].lerp_(own[block], keep[block].to(own.dtype))
+    return stitched
 
 
 def _average(values: Tensor, lam: Tensor, index: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from estitchup_pl.errors import ConfigError, DataError
-from estitchup_pl.functional import e_mixup, e_stitchup, sample_lambda, sample_pairs, sample_stitch_mask
+from estitchup_pl.functional import augmentation, e_mixup, e_stitchup, sample_lambda, sample_pairs, sample_stitch_mask
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 seeds = st.integers(0, 2**32)
@@ -215,6 +215,21 @@ class TestMixing:
             assert {value.dtype for value in mixed} == {dtype}
         for value, before in zip(batch, kept, strict=True):
             assert torch.equal(value, before)
+
+    @pytest.mark.parametrize("elements", [1, 20, 2**16])
+    def test_blocks_have_no_influence(self, monkeypatch, elements):
+        monkeypatch.setattr(augmentation, "_BLOCK_ELEMENTS", elements)
+        embeddings, targets, lam, index, mask = draw_batch(7, 3, 5)
+        stitched, _ = e_stitchup(embeddings, targets, lam, index, mask)
+        partner = torch.stack([run[order] for run, order in zip(embeddings, index, strict=True)])
+        assert torch.equal(stitched, torch.where(mask, embeddings, partner))
+
+    def test_gradients_go_to_the_elements_taken(self):
+        embeddings, targets, lam, index, mask = draw_batch(8, 6)
+        embeddings.requires_grad_()
+        e_stitchup(embeddings, targets, lam, index, mask)[0].sum().backward()
+        expected = mask.float().index_add(0, index, (~mask).float())
+        torch.testing.assert_close(embeddings.grad, expected)
 
     def test_takes_views_and_expanded_tensors(self):
         embeddings, targets, lam, index, mask = draw_batch(4, 6)
