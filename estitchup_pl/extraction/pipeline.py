@@ -6,6 +6,7 @@ the very numbers of an uninterrupted one.
 
 from __future__ import annotations
 
+import copy
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -51,6 +52,8 @@ class WorkBatch:
         rows: Rows of the shard that get an embedding from this batch, int64 ``(rows,)``.
         source: For each of them which row of the encoder's output it gets, int64 ``(rows,)``.
         done: Rows of the unit that are through with this batch, for the progress display.
+        failed: Rows with their reasons that turned out broken since the batch before. They are reported when the
+            batch is worked on: Lightning fetches one ahead, whose failure must not cost what came before it.
         note: With the last batch of the unit what became of its rows; else ``None``.
     """
 
@@ -61,11 +64,14 @@ class WorkBatch:
         self.source = source
         self.done = done
         self.note = note
+        self.failed: list[tuple[int, str]] = []
 
     def to_device(self, device: torch.device, convert: Callable[[Any], Any] = lambda inputs: inputs) -> WorkBatch:
         """Copy with its tensors on ``device``, the inputs passed through ``convert`` before."""
-        inputs, rows, source = move_data_to_device((convert(self.inputs), self.rows, self.source), device)
-        return WorkBatch(self.unit, inputs, rows, source, self.done, self.note)
+        moved = copy.copy(self)
+        parts = (convert(self.inputs), self.rows, self.source)
+        moved.inputs, moved.rows, moved.source = move_data_to_device(parts, device)
+        return moved
 
 
 @dataclass
@@ -86,7 +92,6 @@ class BatchStream:
         units: Units in the order to work on.
         feeds: For each modality where its values come from.
         workers: Threads.
-        failed: Called in the caller's thread with modality, row and reason for a broken value; may raise.
         pin_memory: Put the inputs in page-locked memory, for the way to a GPU.
     """
 
@@ -95,14 +100,12 @@ class BatchStream:
         units: Iterable[Unit],
         feeds: Mapping[str, Feed],
         workers: int,
-        failed: Callable[[str, int, str], None],
         *,
         pin_memory: bool = False,
     ) -> None:
         self._units = list(units)
         self._feeds = feeds
         self._workers = workers
-        self._failed = failed
         self._pin_memory = pin_memory
 
     def __iter__(self) -> Iterator[WorkBatch]:
@@ -110,9 +113,8 @@ class BatchStream:
         try:
             note = Note()
             for chunk in self._ahead(pool):
-                for row, why in chunk.note.failed:
-                    self._failed(chunk.unit.modality, row, why)
                 note.add(chunk.note)
+                chunk.batches[0].failed = chunk.note.failed
                 yield from chunk.batches[:-1]
                 last = chunk.batches[-1]
                 if chunk.stop == chunk.unit.stop:

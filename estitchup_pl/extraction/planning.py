@@ -147,7 +147,7 @@ def _refuse_changed_inputs(work: Path, old: Digests, new: Digests, what: str) ->
     if change is None:
         return
     row, modality = change
-    identifier = StagedItems(work / STAGE_NAME).table()["id"][row].as_py()
+    identifier = str(StagedItems(work / STAGE_NAME).table()["id"][row].as_py())
     raise ConfigError(
         f"the input of {what} changed: first in row {row} (id {identifier!r}), modality {modality!r}. {_RESTART}"
     )

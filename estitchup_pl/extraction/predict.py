@@ -154,7 +154,7 @@ class UnitsDataModule(LightningDataModule):
             for name, modality in self._modalities.items()
         }
         on_gpu = self._attached.strategy.root_device.type == "cuda"
-        return BatchStream(self.units, feeds, self._workers, self.row_failed, pin_memory=on_gpu)
+        return BatchStream(self.units, feeds, self._workers, pin_memory=on_gpu)
 
     def transfer_batch_to_device(self, batch: WorkBatch, device: torch.device, dataloader_idx: int) -> WorkBatch:
         """Move a batch to the device, its inputs in the Trainer's precision."""
@@ -167,7 +167,7 @@ class UnitsDataModule(LightningDataModule):
             DataError: With ``on_error="fail"``.
         """
         if self._on_error == "fail":
-            identifier = self._items.reader(Source("id"))(row, row + 1)[0]
+            identifier = str(self._items.reader(Source("id"))(row, row + 1)[0])
             raise DataError(
                 f"modality {modality!r}, row {row} (id {identifier!r}): {why}. Mend the item, or set on_error: "
                 "missing to leave it without this modality. Whole shards are kept: the same command goes on."

@@ -26,7 +26,7 @@ class ShardWriter(Callback):
         out: Folder of the finished store, whose last shard is filled up.
         work: Folder of the run.
         infos: For each modality the shape of its embeddings.
-        failed: Called with modality, row and reason for an embedding that cannot be stored; may raise.
+        failed: Called with modality, row and reason for a value that cannot be embedded; may raise.
     """
 
     def __init__(
@@ -41,6 +41,18 @@ class ShardWriter(Callback):
         self._infos = infos
         self._failed = failed
         self._buffer: Tensor | None = None
+
+    def on_predict_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: WorkBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Report values that could not be prepared."""
+        for row, why in batch.failed:
+            self._failed(batch.unit.modality, row, why)
 
     def on_predict_batch_end(
         self,
