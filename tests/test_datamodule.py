@@ -17,8 +17,8 @@ from training import classifier, data, trainer
 
 from estitchup_pl import EmbeddingDataModule, EmbeddingStore
 from estitchup_pl.batch import NONE
-from estitchup_pl.datamodule import EvenBatches, ShuffledBatches
 from estitchup_pl.errors import CheckpointError, ConfigError, DataError, SplitError
+from estitchup_pl.loading import EvenBatches, ShuffledBatches
 from estitchup_pl.splits import ColumnSplit, ThresholdSplit, TrialSplit
 
 

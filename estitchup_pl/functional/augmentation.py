@@ -82,10 +82,10 @@ def sample_lambda(
     """
     device = _device(generator, device)
     work = torch.promote_types(dtype, torch.float32)
-    concentration = torch.as_tensor(alpha, dtype=work, device=device)
+    concentration = torch.as_tensor(alpha, dtype=work)  # a number is checked here without waiting for a GPU
     if not bool(((concentration > 0) & concentration.isfinite()).all()):
         raise ConfigError(f"alpha: expected a positive, finite number, got {alpha}; values from 0.1 to 1 are usual")
-    concentration = concentration.expand(2, *shape)
+    concentration = concentration.to(device).expand(2, *shape)
     # Gamma(a) is Gamma(a + 1) * U ** (1 / a), and -log U is a draw from the exponential distribution.
     gamma = torch._standard_gamma(concentration + 1, generator=generator)
     minus_log_uniform = torch.empty_like(gamma).exponential_(generator=generator)

@@ -32,11 +32,11 @@ def soften_labels(targets: Tensor, softness: float | Tensor, *, class_mask: Tens
         >>> soften_labels(torch.tensor([[0.75, 0.25, 0.0, 0.0]]), 0.25)
         tensor([[0.5000, 0.0000, 0.5000, 0.5000]])
     """
-    amount = torch.as_tensor(softness, dtype=targets.dtype, device=targets.device)
+    amount = torch.as_tensor(softness, dtype=targets.dtype)  # a number is checked without waiting for a GPU
     if not bool(((amount >= 0) & (amount <= 1)).all()):
         raise ConfigError(f"softness: expected a number from 0 to 1, got {softness}; 0.1 is usual")
     is_zero = targets == 0
     if class_mask is not None:
         is_zero = is_zero & class_mask
     share = is_zero.sum(dim=-1, keepdim=True).to(torch.promote_types(targets.dtype, torch.float32)).reciprocal()
-    return torch.where(is_zero, share.to(targets.dtype), (targets - amount).clamp(min=0))
+    return torch.where(is_zero, share.to(targets.dtype), (targets - amount.to(targets.device)).clamp(min=0))
