@@ -97,11 +97,25 @@ def quiet_trainer(**options: Any) -> Trainer:
     return Trainer(accelerator="cpu", **{"devices": 1, **TRAINER_DEFAULTS, **options})
 
 
-def run_letters(folder: str, log: str | None = None, seconds: float = 0.0, **options: Any) -> None:
-    """Embed ``items.parquet`` in ``folder`` to ``folder/store``; the body of a process that gets killed."""
+def run_letters(
+    folder: str, log: str | None = None, seconds: float = 0.0, ranks: tuple[int, int, int] | None = None
+) -> None:
+    """Embed ``items.parquet`` in ``folder`` to ``folder/store``; the body of a process that gets killed.
+
+    Args:
+        folder: Where the table is.
+        log: File to which every embedded text is appended.
+        seconds: How long a batch takes.
+        ranks: Rank of this process, number of processes, and the port at which they meet.
+    """
+    several = {}
+    if ranks is not None:
+        rank, count, port = map(str, ranks)
+        os.environ |= {"LOCAL_RANK": rank, "NODE_RANK": "0", "WORLD_SIZE": count}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        several = {"devices": int(count), "strategy": "ddp"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        os.environ["OMP_NUM_THREADS"] = "1"
         embed_items(
             Path(folder, "store"),
             TableFile(Path(folder, "items.parquet")),
@@ -109,10 +123,9 @@ def run_letters(folder: str, log: str | None = None, seconds: float = 0.0, **opt
                 "title": Modality("title", Letters(log=log, seconds=seconds), batch_size=8, dtype="float32"),
                 "note": Modality("note", Streamed(log=log, seconds=seconds), batch_size=8),
             },
-            trainer=quiet_trainer(),
+            trainer=quiet_trainer(**several),
             rows_per_shard=32,
             on_error="missing",
-            **options,
         )
 
 
