@@ -89,7 +89,8 @@ class TableFile(ItemReader):
         try:
             yield from read()
         except (pa.ArrowException, UnicodeDecodeError) as error:
-            hint = f" It was read as {self.encoding}; set encoding." if "UTF8" in str(error).upper() else ""
+            wrong_encoding = isinstance(error, UnicodeDecodeError) or "UTF8" in str(error)
+            hint = f" It was read as {self.encoding}; set encoding." if wrong_encoding else ""
             raise DataError(f"{self.path}: cannot be read as {self.format}: {error}.{hint}") from error
 
     def _csv(self) -> Iterator[pa.RecordBatch]:
@@ -116,7 +117,9 @@ class TableFile(ItemReader):
         """Read twice, as columns and their types may show up in any line."""
         schema = pa.schema([])
         for rows in self._json_rows():
-            schema = pa.unify_schemas([schema, pa.RecordBatch.from_pylist(rows).schema], promote_options="permissive")
+            names = dict.fromkeys(name for row in rows for name in row)
+            some = pa.table({name: [row.get(name) for row in rows] for name in names})
+            schema = pa.unify_schemas([schema, some.schema], promote_options="permissive")
         for rows in self._json_rows():
             yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
