@@ -18,6 +18,7 @@ import torch
 import yaml
 from blobs import blobs_store
 
+from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.cli import main
 from estitchup_pl.store import EmbeddingStore
 
@@ -63,6 +64,9 @@ def test_from_threshold_to_predictions_on_digits(run: Run, tmp_path: Path) -> No
     (metrics,) = csv.DictReader((tmp_path / "runs/version_2/metrics.csv").read_text().splitlines())
     assert float(metrics["test/auroc"]) > 0.9
     assert float(metrics["test/threshold"]) == pytest.approx(float(threshold))
+    loaded = EmbeddingClassifier.load_from_checkpoint(final)  # what a command has saved loads in Python too
+    assert loaded.threshold == threshold
+    assert loaded.predict_proba(torch.zeros(1, 136)).shape == (1, 8)
     assert run("validate", "--ckpt_path", final, *config("data/digits"), *QUIET)[0] == 0
 
     options = ("--data.store", "digits", "--data.predict_rows", "all", "--predictions.path", "out/p.parquet")
