@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 
-from estitchup_pl.errors import ConfigError, did_you_mean
+from estitchup_pl.errors import ConfigError, EstitchupError, did_you_mean
 from estitchup_pl.extraction import Embedder, ItemReader, embed_items
 from estitchup_pl.extraction.run import TRAINER_DEFAULTS
 
@@ -51,15 +53,27 @@ def main(argv: list[str]) -> int:
         ConfigError: For a wrong call, or a run that does not fit the store that is there.
         DataError: For items that cannot be read or embedded.
     """
+    warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")  # Lightning 2.6 under torch >= 2.14
     for config in _configs(argv):
         sys.path.insert(0, str(config.parent.absolute()))  # an embedder of one's own lies beside its config
     parser = embed_parser()
-    options = parser.instantiate(parser.parse_args(argv)).as_dict()
-    options.pop("config")
+    options = _instantiate(parser, parser.parse_args(argv))
     summary = embed_items(**options)
     if summary is not None:
         print(summary)
     return 0
+
+
+def _instantiate(parser: ArgumentParser, options: Namespace) -> dict[str, Any]:
+    """Arguments of :func:`embed_items`."""
+    try:
+        arguments: dict[str, Any] = parser.instantiate(options).as_dict()
+    except EstitchupError:
+        raise
+    except (ValueError, TypeError, MisconfigurationException) as error:  # what a class says to its arguments
+        raise ConfigError(str(error)) from error
+    del arguments["config"]
+    return arguments
 
 
 def embed_parser() -> ArgumentParser:

@@ -16,19 +16,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from raw_catalogue import picture
 from toys import quiet_trainer, write_table
 
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.extraction import ImageEmbedder, Modality, Prepared, average_pool, embed_items
 from estitchup_pl.store import EmbeddingStore
-
-
-def picture(seed: int = 0, size: tuple[int, int] = (50, 70), mode: str = "RGB", form: str = "PNG") -> bytes:
-    """Bytes of an image file."""
-    noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(noise, "RGBA").convert(mode).save(file, form)
-    return file.getvalue()
 
 
 def loaded(model: str, **options: object) -> ImageEmbedder:

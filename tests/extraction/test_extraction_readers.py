@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from raw_catalogue import write_fashion
 from toys import Letters, quiet_trainer
 
 from estitchup_pl.errors import ConfigError, DataError
@@ -118,31 +119,6 @@ def test_a_hugging_face_folder_gives_class_names_and_undecoded_pictures(tmp_path
         rows(DatasetFolder(tmp_path / "empty"))
     with pytest.raises(ConfigError, match="there is no folder"):
         DatasetFolder(tmp_path / "gone")
-
-
-def write_fashion(root: Path) -> Path:
-    """A folder with the quirks of the Kaggle data set."""
-    (root / "images").mkdir(parents=True)
-    (root / "styles").mkdir()
-    header = "id,gender,masterCategory,subCategory,articleType,baseColour,season,year,usage,productDisplayName"
-    lines = [
-        "15970,Men,Apparel,Topwear,Shirts,Navy Blue,Fall,2011,Casual,Turtle Check Men Navy Blue Shirt",
-        "39386,Men,Apparel,Bottomwear,Jeans,Blue,Summer,2012,Casual,Peter England, Men Party, Blue Jeans",
-        "7,Women,Accessories,Watches,Watches,,Winter,2016,,Titan Women Silver Watch",
-        "8,Women,Accessories,Bags,Bags,Red,Winter,2016,Casual,",
-    ]
-    (root / "styles.csv").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
-    products = {
-        "15970": {"productTypeId": 289, "productDescriptors": {"description": {"value": "<p>Blue &amp; white</p>"}}},
-        "39386": {"productTypeId": 597, "productDescriptors": {"style_note": {"value": "<p>Wear it</p>"}}},
-        "8": {"productTypeId": 289, "productDisplayName": "Baggit Red Bag", "productDescriptors": {}},
-    }
-    for name, data in products.items():
-        answer = {"notification": {}, "meta": {"code": 200}, "data": {"id": int(name), **data}}
-        (root / "styles" / f"{name}.json").write_text(json.dumps(answer))
-    for name in ("15970", "7", "8"):
-        (root / "images" / f"{name}.jpg").write_bytes(b"jpeg")
-    return root
 
 
 def test_fashion_product_images_as_users_download_them(tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
+from raw_catalogue import CONFIGS, save_model, word_pieces
 from toys import quiet_trainer, write_table
 
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.extraction import Modality, Prepared, TextEmbedder, embed_items, first_pool, last_pool, mean_pool
 from estitchup_pl.store import EmbeddingStore
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TEXTS = ["a", "cab fab", "a bag of red beads", "", "decade " * 30, "the bag"]
 
 
@@ -44,40 +44,6 @@ def test_pooling_sees_real_tokens_alone(case: tuple[torch.Tensor, torch.Tensor])
         torch.testing.assert_close(mean_pool(hidden, mask)[row], sum(real) / len(real))
         torch.testing.assert_close(first_pool(hidden, mask)[row], real[0])
         torch.testing.assert_close(last_pool(hidden, mask)[row], real[-1])
-
-
-def word_pieces(folder: Path) -> transformers.PreTrainedTokenizerBase:
-    """A BERT tokenizer that knows the letters."""
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *("##" + letter for letter in LETTERS)]
-    (folder / "vocab.txt").write_text("\n".join(pieces))
-    return transformers.BertTokenizer(str(folder / "vocab.txt"))
-
-
-SMALL = {"hidden_size": 12, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
-VOCABULARY = {"vocab_size": 57, "pad_token_id": 0}
-CONFIGS = {
-    "bert": lambda: transformers.BertConfig(**SMALL, **VOCABULARY),
-    "roberta": lambda: transformers.RobertaConfig(**SMALL, **VOCABULARY, max_position_embeddings=40),
-    "distilbert": lambda: transformers.DistilBertConfig(dim=12, n_layers=3, n_heads=2, hidden_dim=16, **VOCABULARY),
-    "xlnet": lambda: transformers.XLNetConfig(d_model=12, n_layer=3, n_head=2, d_inner=16, **VOCABULARY),
-    "t5": lambda: transformers.T5Config(
-        d_model=12, d_kv=6, num_layers=3, num_heads=2, d_ff=16, decoder_start_token_id=0, **VOCABULARY
-    ),
-}
-
-
-def save_model(folder: Path, name: str = "bert", **tokenizer_options: object) -> str:
-    """Save a small model with random weights and its tokenizer; XLNet's pads on the left."""
-    torch.manual_seed(0)
-    folder.mkdir(exist_ok=True)
-    model = transformers.AutoModel.from_config(CONFIGS[name]())
-    model.save_pretrained(folder)
-    tokenizer = word_pieces(folder)
-    tokenizer.padding_side = "left" if name == "xlnet" else "right"
-    for option, value in tokenizer_options.items():
-        setattr(tokenizer, option, value)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 def loaded(model: str, **options: object) -> TextEmbedder:
