@@ -87,6 +87,7 @@ class EmbeddingClassifier(pl.LightningModule):
         self.scale = ModalityScaling(self.modalities, scaling or {})
         self.network: nn.Module | None = None
         self.register_buffer("threshold", torch.tensor(0.0))
+        self._loss_sum, self._loss_rows = torch.zeros(()), 0
         self.val_metrics = self.configure_metrics()
         self.test_metrics = self.configure_metrics()
         self.val_loss = MeanMetric()
@@ -158,8 +159,9 @@ class EmbeddingClassifier(pl.LightningModule):
             self.train(training)
 
     def on_train_epoch_start(self) -> None:
-        """Seed the global generator, for layers of users' own networks that draw from it."""
+        """Seed the global generator, for layers of users' own networks that draw from it; begin the mean loss."""
         torch.manual_seed(derive_seed(global_seed(), "epoch", self.current_epoch, self.global_rank))
+        self._loss_sum, self._loss_rows = torch.zeros((), device=self.device), 0
 
     def on_train_batch_start(self, batch: EmbeddingBatch, batch_idx: int) -> None:
         """Give the dropout layers this batch's generator."""
@@ -173,8 +175,14 @@ class EmbeddingClassifier(pl.LightningModule):
     def training_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor:
         """Loss of a batch, as the callbacks have left it."""
         loss: Tensor = self.loss(self._logits(batch.embeddings), batch.targets)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=batch.ids.shape[-1])
+        rows = batch.ids.shape[-1]
+        self._loss_sum += rows * loss.detach()  # Lightning's own mean of an epoch takes a tenth of a step
+        self._loss_rows += rows
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean loss of the epoch."""
+        self.log("train/loss", self._loss_sum / self._loss_rows, sync_dist=True)
 
     def validation_step(self, batch: EmbeddingBatch, batch_idx: int) -> dict[str, Tensor]:
         """Evaluate a batch; ``probabilities`` ``(batch, classes)`` are there for callbacks."""
