@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from functools import reduce
@@ -23,6 +24,8 @@ PAPER_MAP = ROOT / "docs" / "paper_map.md"
 
 RUNS = re.compile(r"^<!-- runs -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"^<!-- file: ([\w.]+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^\$ estitchup ((?:fit|validate|test|predict) (?:.*\\\n)*.*)$", re.MULTILINE)
 PLACE = re.compile(r"(?<![\w/.])((?:configs|docs|benchmarks|examples|tests)/[\w./-]*\w)")
 SHORT = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.devices=1")
 
@@ -65,6 +68,19 @@ def make_products(path: Path) -> None:
     rows = blobs_store()
     arrays = {name: rows.gather(np.arange(len(rows)), [name]) for name in rows.modalities}
     EmbeddingStore.create(path, rows.items.select(["id", "label"]), arrays)
+
+
+@pytest.mark.parametrize("page", with_blocks(COMMAND))
+def test_printed_commands_are_accepted(page: Path, workplace: Path) -> None:
+    (workplace / "configs").symlink_to(ROOT / "configs")
+    (workplace / "runs" / "version_0").mkdir(parents=True)
+    (workplace / "runs" / "version_0" / "config.yaml").write_text("seed_everything: 0\n")
+    for name, text in FILE.findall(page.read_text()):
+        (workplace / name).write_text(text)
+    for command in COMMAND.findall("".join(CONSOLE.findall(page.read_text()))):
+        with pytest.raises(SystemExit) as stop:  # which is how a configuration that could be read ends after printing
+            main([*shlex.split(command.replace("\\\n", " ")), "--print_config"])
+        assert not stop.value.code, command
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
