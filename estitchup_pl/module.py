@@ -274,7 +274,8 @@ class EmbeddingClassifier(pl.LightningModule):
             if hasattr(metric, "threshold"):
                 metric.threshold = float(self.threshold)
         values = {"loss": loss.compute(), **metrics.compute(), "threshold": self.threshold.float()}
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()})
+        # Every process has the values of all rows; sync_dist, which averages what is equal, says so to Lightning.
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=True)
         loss.reset()
         metrics.reset()
 

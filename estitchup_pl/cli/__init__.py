@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from estitchup_pl import __version__
@@ -29,7 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] == "--version":
         print(f"estitchup {__version__}")
         return 0
-    sys.path.insert(0, os.getcwd())  # a console script does not see users' own modules otherwise
+    # Users' own classes lie in the working directory or beside a config; a console script sees neither by itself.
+    sys.path[:0] = [os.getcwd(), *(str(config.parent.absolute()) for config in config_files(argv))]
     try:
         if argv[0] not in COMMANDS:
             raise ConfigError(f"there is no command {argv[0]!r}{did_you_mean(argv[0], COMMANDS)}\n\n{_overview()}")
@@ -45,6 +48,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def config_files(argv: Iterable[str]) -> list[Path]:
+    """Configuration files named on a command line."""
+    paths = (Path(argument.split("=")[-1]) for argument in argv)
+    return [path for path in paths if path.suffix in (".yaml", ".yml") and path.is_file()]
 
 
 def _overview() -> str:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
@@ -54,8 +52,6 @@ def main(argv: list[str]) -> int:
         DataError: For items that cannot be read or embedded.
     """
     warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")  # Lightning 2.6 under torch >= 2.14
-    for config in _configs(argv):
-        sys.path.insert(0, str(config.parent.absolute()))  # an embedder of one's own lies beside its config
     parser = embed_parser()
     options = _instantiate(parser, parser.parse_args(argv))
     summary = embed_items(**options)
@@ -91,14 +87,6 @@ def embed_parser() -> ArgumentParser:
 class _Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise ConfigError(message + _hint(message, self)) from ex
-
-
-def _configs(argv: list[str]) -> Iterator[Path]:
-    for position, word in enumerate(argv):
-        if word == "--config" and position + 1 < len(argv):
-            yield Path(argv[position + 1])
-        elif word.startswith("--config="):
-            yield Path(word.removeprefix("--config="))
 
 
 def _hint(message: str, parser: ArgumentParser) -> str:

@@ -8,7 +8,6 @@ import re
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
@@ -16,6 +15,7 @@ from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch import loggers
 
 from estitchup_pl import callbacks, datamodule, module, nn, schedules, splits
+from estitchup_pl.cli import config_files
 from estitchup_pl.errors import did_you_mean
 
 UNKNOWN_ARGUMENT = re.compile(r"unrecognized arguments: (--[\w.+-]+)")
@@ -74,17 +74,15 @@ def _explain_option(name: str, parser: ArgumentParser) -> str:
 
 def _classes_named(argv: Iterable[str]) -> Iterator[type]:
     """Classes that the configuration files on a command line name, where they can be imported."""
-    for argument in argv:
-        path = Path(argument.split("=")[-1])
-        if path.suffix in (".yaml", ".yml") and path.is_file():
-            for class_path in CLASS_PATH.findall(path.read_text(encoding="utf-8")):
-                place, _, name = class_path.rpartition(".")
-                try:
-                    found = getattr(importlib.import_module(place), name)
-                except (ImportError, AttributeError, ValueError):
-                    continue
-                if isinstance(found, type):
-                    yield found
+    for path in config_files(argv):
+        for class_path in CLASS_PATH.findall(path.read_text(encoding="utf-8")):
+            place, _, name = class_path.rpartition(".")
+            try:
+                found = getattr(importlib.import_module(place), name)
+            except (ImportError, AttributeError, ValueError):
+                continue
+            if isinstance(found, type):
+                yield found
 
 
 def _parameters(cls: type) -> list[str]:

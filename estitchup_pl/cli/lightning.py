@@ -70,6 +70,7 @@ class EstitchupCLI(LightningCLI):
             parser_kwargs={"prog": "estitchup", "allow_abbrev": False, command: {"allow_abbrev": False}},
             trainer_defaults=TRAINER_DEFAULTS | {"enable_checkpointing": command == "fit"},
             auto_configure_optimizers=False,
+            save_config_kwargs={"overwrite": True},  # loggers without a folder for each run share one config.yaml
         )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]

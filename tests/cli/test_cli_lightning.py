@@ -79,14 +79,16 @@ def test_from_threshold_to_predictions_on_digits(run: Run, tmp_path: Path) -> No
 
 
 def test_a_users_own_class_from_a_file_beside_the_config_works(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "my_plugins.py").write_text(
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    (place / "my_plugins.py").write_text(
         "from estitchup_pl.callbacks import EmbeddingAugmentation\n"
         "class HalfHalf(EmbeddingAugmentation):\n"
         "    def mix(self, embeddings, targets, lam, index, generator):\n"
         "        return (embeddings + embeddings[index]) / 2, (targets + targets[index]) / 2\n"
     )
-    (tmp_path / "mine.yaml").write_text("trainer:\n  callbacks+:\n    - class_path: my_plugins.HalfHalf\n")
-    status, _, errors = run("fit", "--config", "mine.yaml", "--data.store", "digits", *QUICK)
+    (place / "mine.yaml").write_text("trainer:\n  callbacks+:\n    - class_path: my_plugins.HalfHalf\n")
+    status, _, errors = run("fit", "--config", "elsewhere/mine.yaml", "--data.store", "digits", *QUICK)
     assert status == 0, errors
     saved = yaml.safe_load((tmp_path / "runs/version_0/config.yaml").read_text())
     assert [callback["class_path"] for callback in saved["trainer"]["callbacks"]] == ["my_plugins.HalfHalf"]
