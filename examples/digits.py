@@ -54,11 +54,7 @@ def fit(split: SplitProtocol, callbacks: list[pl.Callback], epochs: int) -> tupl
 
 def evaluate(method: list[pl.Callback], epochs: int) -> dict[str, float]:
     """Find the threshold on held-out classes (Sec. 4.3), train on the whole trial, test."""
-    _, scout = fit(
-        ThresholdSplit(**TRIAL, held_out=2),
-        [*method, OODThreshold()],
-        epochs,
-    )
+    _, scout = fit(ThresholdSplit(**TRIAL, held_out=2), [*method, OODThreshold()], epochs)
     final = [*method, OODThreshold(value=float(scout.threshold))]
     trainer, model = fit(TrialSplit(**TRIAL), final, epochs)
     (metrics,) = trainer.test(model, trainer.datamodule, verbose=False)
