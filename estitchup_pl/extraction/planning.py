@@ -20,7 +20,7 @@ from estitchup_pl.extraction.readers import ItemReader
 from estitchup_pl.extraction.staging import Digests, Source, StagedItems, reorder_items, stage_items
 from estitchup_pl.extraction.state import STATE_NAME, RunState, first_difference, read_digests
 from estitchup_pl.extraction.workspace import STAGE_NAME, WORK_NAME
-from estitchup_pl.store import HEADER_NAME, ITEMS_NAME, normalize_items
+from estitchup_pl.store import HEADER_NAME, ITEMS_NAME
 from estitchup_pl.store.files import TEMPORARY_SUFFIX
 
 _RESTART = "Undo the change, choose another --out, or pass --restart to embed everything anew."
@@ -58,7 +58,7 @@ def start_run(request: Request) -> RunState:
 
     Raises:
         ConfigError: If settings or inputs differ from those of the unfinished run or finished store there.
-        StoreError: If the table has ids that are missing or not unique.
+        DataError: If the input table cannot be used.
     """
     out, work = request.out, request.out / WORK_NAME
     _finish_publication(out)
@@ -69,7 +69,7 @@ def start_run(request: Request) -> RunState:
         left_over.unlink()
     stage = work / STAGE_NAME
     digests = stage_items(request.items, request.id_column, request.label_column, request.sources, stage)
-    ids = _checked_ids(StagedItems(stage).table())
+    ids = StagedItems(stage).table()["id"]
     new = RunState(len(ids), request.rows_per_shard, request.precision, dict(request.settings))
     if (work / STATE_NAME).exists():
         return _resume(out, new, ids, digests)
@@ -77,12 +77,6 @@ def start_run(request: Request) -> RunState:
         return _append(out, new, ids, digests)
     new.write(work, digests)
     return new
-
-
-def _checked_ids(table: pa.Table) -> pa.ChunkedArray:
-    """Ids of the items, unique; ids and labels are checked here and not hours later, when the store is written."""
-    names = [name for name in ("id", "label") if name in table.column_names]
-    return normalize_items(table.select(names))["id"]
 
 
 def _resume(out: Path, new: RunState, ids: pa.ChunkedArray, digests: Digests) -> RunState:

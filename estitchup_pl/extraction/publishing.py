@@ -24,7 +24,6 @@ from estitchup_pl.store import (
     ModalityInfo,
     StoreHeader,
     flag_column,
-    normalize_items,
     read_header,
     shard_path,
     write_header,
@@ -112,7 +111,7 @@ def _move(source: Path, target: Path) -> None:
 def _item_columns(table: pa.Table) -> pa.Table:
     """Columns of the item table; cells with whole files (images ...) are left behind."""
     kept = [name for name in table.column_names if not _holds_files(table.schema.field(name).type)]
-    return normalize_items(table.select(kept))
+    return table.select(kept)
 
 
 def _holds_files(kind: pa.DataType) -> bool:

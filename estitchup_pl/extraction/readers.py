@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,6 @@ from typing import Any, Final, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.dataset
 import pyarrow.parquet
 
 from estitchup_pl.errors import ConfigError, DataError
@@ -52,6 +52,8 @@ class ItemReader(ABC):
 class TableFile(ItemReader):
     """A CSV, parquet or JSON-lines file, or a folder of parquet files (read in the order of their names).
 
+    CSV and JSON-lines files may be compressed (``.csv.gz``, ``.jsonl.gz``).
+
     CSV columns stay text, so that an id ``007`` stays ``007``; an empty field is null.
 
     Args:
@@ -74,13 +76,14 @@ class TableFile(ItemReader):
         self.path = Path(path)
         if not self.path.exists():
             raise ConfigError(f"items: there is no file or folder {path}")
-        guess = "parquet" if self.path.is_dir() else _SUFFIXES.get(self.path.suffix.lower())
+        suffix = Path(self.path.name.lower().removesuffix(".gz")).suffix
+        guess = "parquet" if self.path.is_dir() else _SUFFIXES.get(suffix)
         if (format or guess) not in get_args(Format):
             raise ConfigError(
                 f"items: cannot tell the format of {path}; set format to one of {', '.join(get_args(Format))}"
             )
         self.format = format or guess
-        self.delimiter = delimiter or ("\t" if self.path.suffix.lower() == ".tsv" else ",")
+        self.delimiter = delimiter or ("\t" if suffix == ".tsv" else ",")
         self.encoding = encoding
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -88,7 +91,7 @@ class TableFile(ItemReader):
         read = {"csv": self._csv, "parquet": self._parquet, "jsonl": self._json_lines}[str(self.format)]
         try:
             yield from read()
-        except (pa.ArrowException, UnicodeDecodeError) as error:
+        except (pa.ArrowException, UnicodeDecodeError, gzip.BadGzipFile) as error:
             wrong_encoding = isinstance(error, UnicodeDecodeError) or "UTF8" in str(error)
             hint = f" It was read as {self.encoding}; set encoding." if wrong_encoding else ""
             raise DataError(f"{self.path}: cannot be read as {self.format}: {error}.{hint}") from error
@@ -110,8 +113,12 @@ class TableFile(ItemReader):
         files = sorted(self.path.rglob("*.parquet")) if self.path.is_dir() else [self.path]
         if not files:
             raise DataError(f"{self.path}: a folder without any .parquet file")
-        table = pa.dataset.dataset([str(file) for file in files], format="parquet")
-        yield from table.to_batches(batch_size=_BATCH_ROWS, batch_readahead=2, fragment_readahead=1)
+        schema = pa.parquet.read_schema(files[0])
+        for file in files:
+            # Without pre-buffering: it would read a file as a whole, ahead of what is asked for.
+            with pa.parquet.ParquetFile(file, pre_buffer=False) as parquet:
+                for batch in parquet.iter_batches(_BATCH_ROWS):
+                    yield batch if batch.schema.equals(schema) else _fitted(batch, schema, file)
 
     def _json_lines(self) -> Iterator[pa.RecordBatch]:
         """Read twice, as columns and their types may show up in any line."""
@@ -124,7 +131,8 @@ class TableFile(ItemReader):
             yield pa.RecordBatch.from_pylist(rows, schema=schema)
 
     def _json_rows(self) -> Iterator[list[dict[str, Any]]]:
-        with self.path.open(encoding=self.encoding) as file:
+        open_text = gzip.open if self.path.suffix.lower() == ".gz" else open
+        with open_text(self.path, "rt", encoding=self.encoding) as file:
             numbered = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
             while lines := list(islice(numbered, _BATCH_ROWS)):
                 yield [self._json_row(number, line) for number, line in lines]
@@ -137,6 +145,14 @@ class TableFile(ItemReader):
         if not isinstance(row, dict):
             raise DataError(f"{self.path}, line {number}: expected an object {{...}}, got {type(row).__name__}")
         return row
+
+
+def _fitted(batch: pa.RecordBatch, schema: pa.Schema, file: Path) -> pa.RecordBatch:
+    """Columns of a batch in the order and types of the first file of a folder."""
+    try:
+        return batch.select(schema.names).cast(schema)
+    except (KeyError, pa.ArrowException) as error:
+        raise DataError(f"{file}: its columns do not fit those of the first file in the folder ({error})") from error
 
 
 class DatasetFolder(ItemReader):

@@ -12,12 +12,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from estitchup_pl.errors import ConfigError, DataError, did_you_mean
 from estitchup_pl.extraction.readers import ItemReader
 from estitchup_pl.extraction.sources import cell_value
 from estitchup_pl.store import flag_column
 from estitchup_pl.store.files import atomic_path
+from estitchup_pl.store.items import names_column
 
 _BATCH_ROWS: Final = 256
 _TAKE_ROWS: Final = 4096
@@ -77,16 +79,17 @@ class StagedItems:
 def stage_items(
     reader: ItemReader, id_column: str, label_column: str | None, sources: Mapping[str, Source], path: Path
 ) -> Digests:
-    """Copy the input table to ``path``, with columns ``id`` and ``label``, and digest what will be embedded.
+    """Copy the input table to ``path``, with columns ``id`` and ``label`` as a store has them, and digest the inputs.
 
     Returns:
         The digests of every modality's inputs.
 
     Raises:
         ConfigError: For a column that the table does not have, or two that want the same name.
-        DataError: For a table without rows.
+        DataError: For a table without rows, ids that are missing or not unique, or ids or labels that are no names.
     """
     digests = {name: array("Q") for name in sources}
+    id_digests = array("Q")
     batches = _named(reader.batches(), id_column, label_column, sources)
     first = next(batches, None)
     if first is None:
@@ -95,9 +98,13 @@ def stage_items(
         for batch in _rebatched(_chain(first, batches)):
             file.write_batch(batch)
             ids = batch.column("id").to_pylist()
+            if None in ids:
+                raise DataError(f"items: row {len(id_digests) + ids.index(None)} has no id; every item needs one")
+            id_digests.extend(_digest(identifier, None) for identifier in ids)
             for name, source in sources.items():
                 values = (cell_value(cell, source.pattern) for cell in batch.column(source.column).to_pylist())
-                digests[name].extend(map(_row_digest, ids, values))
+                digests[name].extend(map(_digest, ids, values))
+    _refuse_repeated_ids(np.frombuffer(id_digests, dtype=np.uint64), StagedItems(path))
     return {name: np.frombuffer(rows, dtype=np.uint64) for name, rows in digests.items()}
 
 
@@ -125,10 +132,15 @@ def _named(
         for name in batch.schema.names:
             if name not in dropped and (name != id_column or any(s.column == name for s in sources.values())):
                 columns.setdefault(name, batch.column(name))
+        columns["id"] = _names(columns["id"], "id")
+        columns["label"] = _labels(columns.get("label", pa.nulls(batch.num_rows)))
         yield pa.RecordBatch.from_pydict({name: _plain_type(column) for name, column in columns.items()})
 
 
 def _check_columns(names: list[str], wanted: Mapping[str, str], sources: Mapping[str, Source]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DataError(f"items: column {repeated[0]!r} is there more than once; rename one of them")
     asked = list(wanted.items()) + [(f"modalities.{name}.column", s.column) for name, s in sources.items()]
     for option, column in asked:
         if column not in names:
@@ -139,6 +151,34 @@ def _check_columns(names: list[str], wanted: Mapping[str, str], sources: Mapping
             raise ConfigError(
                 f"{name}: column {column!r} is to become {name!r}, but the table has a column {name!r} too. "
                 f"Rename that one, or use {name}: {name}."
+            )
+
+
+def _names(column: pa.Array, name: str) -> pa.Array:
+    """Ids or labels as strings."""
+    return names_column(pa.table({name: column}), name, "items").combine_chunks()
+
+
+def _labels(column: pa.Array) -> pa.Array:
+    """Labels as strings, empty ones as null."""
+    labels = _names(column, "label")
+    return pc.if_else(pc.equal(labels, ""), pa.scalar(None, pa.string()), labels)
+
+
+def _refuse_repeated_ids(digests: npt.NDArray[np.uint64], items: StagedItems) -> None:
+    """Find equal ids by their digests: eight bytes an item, where the ids themselves would take many."""
+    ordered = np.sort(digests)
+    if not (ordered[1:] == ordered[:-1]).any():
+        return
+    order = np.argsort(digests, kind="stable")
+    equal = np.flatnonzero(digests[order[1:]] == digests[order[:-1]])
+    read = items.reader(Source("id"))
+    for first, second in sorted((int(order[at]), int(order[at + 1])) for at in equal):
+        identifier = read(second, second + 1)[0]
+        if read(first, first + 1)[0] == identifier:
+            raise DataError(
+                f"items: id {identifier!r} is there twice, in rows {first} and {second}; ids must be unique. "
+                "Remove one of the rows, or choose another id column."
             )
 
 
@@ -165,7 +205,7 @@ def _rebatched(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield pa.concat_batches(waiting)
 
 
-def _row_digest(identifier: Any, value: Any) -> int:
+def _digest(identifier: Any, value: Any) -> int:
     content = hashlib.blake2b(str(identifier).encode() + b"\x1f", digest_size=8)
     content.update(type(value).__name__.encode() + b"\x1f")
     content.update(value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -32,10 +33,14 @@ def test_csv_columns_stay_text_and_empty_fields_are_null(tmp_path: Path) -> None
     ]
 
 
-def test_other_delimiters_encodings_and_names(tmp_path: Path) -> None:
+def test_other_delimiters_encodings_and_compressed_files(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("id\ttitle\n1\ta, b\n")
     assert rows(TableFile(tmp_path / "a.tsv")) == [{"id": "1", "title": "a, b"}]
     (tmp_path / "a.txt").write_bytes("id;title\n1;Größe\n".encode("latin-1"))
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"id,title\n1,a\n"))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"id": "1", "title": "a"}'))
+    for name in ("a.csv.gz", "a.jsonl.gz"):
+        assert rows(TableFile(tmp_path / name)) == [{"id": "1", "title": "a"}]
     reader = TableFile(tmp_path / "a.txt", format="csv", delimiter=";", encoding="latin-1")
     assert rows(reader) == [{"id": "1", "title": "Größe"}]
 
@@ -45,6 +50,11 @@ def test_parquet_files_and_folders_of_them_in_the_order_of_their_names(tmp_path:
         pq.write_table(pa.table({"id": ids}), tmp_path / f"{name}.parquet")
     assert rows(TableFile(tmp_path)) == [{"id": 1}, {"id": 2}, {"id": 3}, {"id": 4}]
     assert rows(TableFile(tmp_path / "b.parquet")) == [{"id": 3}, {"id": 4}]
+    pq.write_table(pa.table({"more": ["x"], "id": pa.array([5], pa.int32())}), tmp_path / "c.parquet")
+    assert rows(TableFile(tmp_path))[-1] == {"id": 5}
+    pq.write_table(pa.table({"sku": [6]}), tmp_path / "d.parquet")
+    with pytest.raises(DataError, match=r"d\.parquet: its columns do not fit those of the first file"):
+        rows(TableFile(tmp_path))
 
 
 def test_json_lines_may_show_a_column_or_its_type_late(tmp_path: Path) -> None:
