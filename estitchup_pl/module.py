@@ -176,7 +176,8 @@ class EmbeddingClassifier(pl.LightningModule):
         """Loss of a batch, as the callbacks have left it."""
         loss: Tensor = self.loss(self._logits(batch.embeddings), batch.targets)
         rows = batch.ids.shape[-1]
-        self._loss_sum += rows * loss.detach()  # Lightning's own mean of an epoch takes a tenth of a step
+        # Lightning's own mean of an epoch takes a tenth of a step. A fit resumed within an epoch begins on the CPU.
+        self._loss_sum = self._loss_sum.to(loss.device) + rows * loss.detach()
         self._loss_rows += rows
         return loss
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from estitchup_pl.batch import EmbeddingBatch
+from estitchup_pl.checkpoints import read_checkpoint
 from estitchup_pl.errors import CheckpointError, ConfigError
 from estitchup_pl.functional import Heuristic
 from estitchup_pl.metrics import ConfidenceThreshold
@@ -101,15 +101,9 @@ def read_threshold(checkpoint: str | Path) -> float:
     """Read the confidence threshold that a fit has left in its checkpoint.
 
     Raises:
-        CheckpointError: If the file cannot be read or holds no fitted threshold.
+        CheckpointError: If the file is not a checkpoint of a classifier, or holds no fitted threshold.
     """
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-        threshold = float(state["threshold"])
-    except FileNotFoundError:
-        raise CheckpointError(f"{checkpoint}: there is no such checkpoint") from None
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{checkpoint}: not a checkpoint of an EmbeddingClassifier ({error})") from error
+    threshold = float(read_checkpoint(checkpoint)["state_dict"]["threshold"])
     if threshold == 0:
         raise CheckpointError(f"{checkpoint}: holds no fitted threshold; fit it with OODThreshold among the callbacks")
     return threshold

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 from estitchup_pl.batch import EmbeddingBatch
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.functional import reject
+from estitchup_pl.store.files import atomic_path
 
 
 class PredictionWriter(pl.Callback):
@@ -76,9 +76,8 @@ class PredictionWriter(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Leave no part behind."""
-        if self._writer is not None:
-            self._close()
-            self._part(trainer.global_rank).unlink(missing_ok=True)
+        self._close()
+        self._part(trainer.global_rank).unlink(missing_ok=True)
 
     def _table(self, prediction: dict[str, Tensor], threshold: Tensor, names: Sequence[str]) -> pa.Table:
         probabilities = prediction["probabilities"]
@@ -98,14 +97,12 @@ class PredictionWriter(pl.Callback):
 
     def _merge(self, parts: Sequence[Path], items: pa.ChunkedArray) -> None:
         # Every part is in row order and starts where the one before it ends (EvenBatches), so nothing is sorted.
-        merged = self.path.with_name(f".{self.path.name}.merged")
         schema = pa.schema([pa.field("id", pa.string()), *list(_SCHEMA)[1:]])
-        with pq.ParquetWriter(merged, schema) as writer:
+        with atomic_path(self.path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
             for part in parts:
                 for batch in pq.ParquetFile(part).iter_batches():
                     ids = items.take(batch.column("row")).cast(pa.string()).combine_chunks()
                     writer.write_batch(pa.record_batch([ids, *batch.columns[1:]], schema=schema))
-        os.replace(merged, self.path)
         for part in parts:
             part.unlink()
 

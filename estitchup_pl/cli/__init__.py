@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -31,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] == "--version":
         print(f"estitchup {__version__}")
         return 0
+    warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")  # Lightning 2.6 under torch >= 2.14
     # Users' own classes lie in the working directory or beside a config; a console script sees neither by itself.
     sys.path[:0] = [os.getcwd(), *(str(config.parent.absolute()) for config in config_files(argv))]
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import warnings
 from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
@@ -51,7 +50,6 @@ def main(argv: list[str]) -> int:
         ConfigError: For a wrong call, or a run that does not fit the store that is there.
         DataError: For items that cannot be read or embedded.
     """
-    warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")  # Lightning 2.6 under torch >= 2.14
     parser = embed_parser()
     options = _instantiate(parser, parser.parse_args(argv))
     summary = embed_items(**options)

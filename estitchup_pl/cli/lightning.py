@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import pickle
 import sys
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from estitchup_pl.callbacks import PredictionWriter
+from estitchup_pl.checkpoints import read_checkpoint
 from estitchup_pl.cli.hints import explain
 from estitchup_pl.datamodule import EmbeddingDataModule
-from estitchup_pl.errors import CheckpointError, ConfigError, EstitchupError
+from estitchup_pl.errors import ConfigError, EstitchupError
 from estitchup_pl.module import EmbeddingClassifier
 
 TRAINER_DEFAULTS = {
@@ -34,9 +33,7 @@ CHECKPOINT_DEFAULTS = {
     "checkpoint.save_on_train_epoch_end": True,
 }
 
-
 HARMLESS_WARNINGS = (
-    r".*isinstance\(treespec, LeafSpec\)",  # Lightning 2.6 under torch >= 2.14
     r"Be aware that when using `ckpt_path`, callbacks used to create",  # only the model is wanted outside fit
     r"The dirpath has changed from",  # a resumed fit writes to a folder of its own
 )
@@ -116,24 +113,8 @@ class EstitchupCLI(LightningCLI):
         if checkpoint is None and self._command != "fit":
             raise ConfigError(f"`estitchup {self._command}` needs the checkpoint of a fit: --ckpt_path FILE")
         if checkpoint is not None and (self._command != "fit" or Path(checkpoint).suffix):
-            check_checkpoint(checkpoint)
+            read_checkpoint(checkpoint)
         super()._parse_ckpt_path()
-
-
-def check_checkpoint(path: str | Path) -> None:
-    """Make sure that a file is a checkpoint of an :class:`EmbeddingClassifier`.
-
-    Raises:
-        CheckpointError: If it does not exist, cannot be read, or is a checkpoint of something else.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: there is no such checkpoint") from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({error})") from error
-    if not isinstance(checkpoint, dict) or "class_names" not in checkpoint.get("hyper_parameters", {}):
-        raise CheckpointError(f"{path}: a checkpoint, but not one of an EmbeddingClassifier that has been fitted")
 
 
 def _our_error_within(error: BaseException) -> EstitchupError | None:

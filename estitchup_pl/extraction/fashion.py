@@ -14,6 +14,7 @@ from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.extraction.readers import ItemReader
 
 _BATCH_ROWS: Final = 256
+_TITLE: Final = "productDisplayName"
 _COLUMNS: Final = {
     "gender": "gender",
     "masterCategory": "master_category",
@@ -59,13 +60,24 @@ class FashionProductImages(ItemReader):
                 )
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the products in the order of ``styles.csv``."""
-        with (self.root / "styles.csv").open(encoding="utf-8") as file:
-            names = next(file).rstrip("\r\n").split(",")
-            lines = ((number, line.rstrip("\r\n")) for number, line in enumerate(file, start=2) if line.strip())
-            while some := list(islice(lines, _BATCH_ROWS)):
-                rows = [self._item(self._fields(number, line, names)) for number, line in some]
-                yield pa.RecordBatch.from_pylist(rows, schema=_SCHEMA)
+        """Yield the products in the order of ``styles.csv``.
+
+        Raises:
+            DataError: If ``styles.csv`` or a product's JSON file is damaged.
+        """
+        path = self.root / "styles.csv"
+        try:
+            with path.open(encoding="utf-8") as file:
+                names = file.readline().rstrip("\r\n").split(",")
+                missing = {"id", _TITLE, *_COLUMNS} - set(names)
+                if missing:
+                    raise DataError(f"{path}, line 1: expected a column {min(missing)!r}, got {', '.join(names)}")
+                lines = ((number, line.rstrip("\r\n")) for number, line in enumerate(file, start=2) if line.strip())
+                while some := list(islice(lines, _BATCH_ROWS)):
+                    rows = [self._item(self._fields(number, line, names)) for number, line in some]
+                    yield pa.RecordBatch.from_pylist(rows, schema=_SCHEMA)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not UTF-8 ({error}); take the file as Kaggle delivers it") from error
 
     def _fields(self, number: int, line: str, names: list[str]) -> dict[str, str]:
         """Split a line; what is beyond the last comma that the header accounts for belongs to the title."""
@@ -82,7 +94,7 @@ class FashionProductImages(ItemReader):
         return {
             "id": fields["id"],
             "product_type": _text(data.get("productTypeId")),
-            "title": fields["productDisplayName"] or _text(data.get("productDisplayName")),
+            "title": fields[_TITLE] or _text(data.get(_TITLE)),
             "description": _text(_at(data, "productDescriptors", "description", "value")),
             "image": image if (self.root / image).exists() else None,
             **{ours: fields[theirs] or None for theirs, ours in _COLUMNS.items()},

@@ -103,12 +103,13 @@ def test_checkpoints_without_a_threshold_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         read_threshold(tmp_path / "missing.ckpt")
     (tmp_path / "text.ckpt").write_text("hello")
-    with pytest.raises(CheckpointError, match=r"text\.ckpt: not a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"text\.ckpt: cannot be read as a checkpoint"):
         read_threshold(tmp_path / "text.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
-    with pytest.raises(CheckpointError, match=r"other\.ckpt: not a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"other\.ckpt: a checkpoint, but not one of an EmbeddingClassifier"):
         read_threshold(tmp_path / "other.ckpt")
-    torch.save({"state_dict": {"threshold": torch.tensor(0.0)}}, tmp_path / "unfitted.ckpt")
+    unfitted = {"hyper_parameters": {"class_names": ["a"]}, "state_dict": {"threshold": torch.tensor(0.0)}}
+    torch.save(unfitted, tmp_path / "unfitted.ckpt")
     with pytest.raises(CheckpointError, match="holds no fitted threshold"):
         read_threshold(tmp_path / "unfitted.ckpt")
     with pytest.raises(ConfigError, match="not both"):

@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-import lightning.pytorch  # noqa: F401  # its log handler takes the stderr there is at its import
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import timm
 import torch
+from commands import Run, runner
 from raw_catalogue import picture, save_model, write_fashion
 
-from estitchup_pl.cli import main
 from estitchup_pl.cli.embed import embed_parser
 from estitchup_pl.store import EmbeddingStore
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FASHION = str(CONFIGS / "embed" / "fashion.yaml")
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in an empty working directory; its exit status, output and error output."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["estitchup"])
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "own_encoder", raising=False)
-
-    def call(*argv: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = main([str(argument) for argument in argv])
-        return status, *capfd.readouterr()
-
-    return call
+    return runner(tmp_path, monkeypatch, capfd)
 
 
 def small_encoders(folder: Path) -> list[str]:

@@ -6,10 +6,8 @@ import csv
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import lightning.pytorch  # noqa: F401  # its log handler takes the stderr there is at its import
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +15,7 @@ import pytest
 import torch
 import yaml
 from blobs import blobs_store
+from commands import Run, runner
 
 from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.cli import main
@@ -26,22 +25,10 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--trainer.devices", "1")
 QUICK = (*QUIET, "--trainer.max_epochs", "2", "--model.network.hidden", "[16]")
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in an empty working directory; its exit status, output and error output."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["estitchup"])
-    monkeypatch.setattr(sys, "path", [*sys.path])
-
-    def call(*argv: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = main([str(argument) for argument in argv])
-        return status, *capfd.readouterr()
-
-    return call
+    return runner(tmp_path, monkeypatch, capfd)
 
 
 def config(*names: str) -> list[str]:
@@ -125,7 +112,8 @@ def test_every_config_is_instantiated_and_run(run: Run, tmp_path: Path, path: Pa
     if path.stem == "gpus":
         files += ["--trainer.accelerator", "cpu", "--trainer.strategy", "auto"]
     if path.stem == "take_over":
-        torch.save({"state_dict": {"threshold": torch.tensor(0.5)}}, tmp_path / "scout.ckpt")
+        scout = {"hyper_parameters": {"class_names": ["a"]}, "state_dict": {"threshold": torch.tensor(0.5)}}
+        torch.save(scout, tmp_path / "scout.ckpt")
         files += ["--trainer.callbacks.checkpoint", str(tmp_path / "scout.ckpt")]
     limits = ("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "2")
     status, _, errors = run("fit", *files, *limits, *QUICK, "--trainer.max_epochs", "1")

@@ -166,6 +166,13 @@ def test_a_fashion_folder_that_is_incomplete_or_damaged_is_explained(tmp_path: P
     (root / "styles" / "8.json").unlink()
     with pytest.raises(DataError, match=r"styles\.csv, line 6: expected 10 fields, got 2"):
         rows(FashionProductImages(root))
+    (root / "styles.csv").write_text("")
+    with pytest.raises(DataError, match=r"styles\.csv, line 1: expected a column 'articleType'"):
+        rows(FashionProductImages(root))
+    header = "id,gender,masterCategory,subCategory,articleType,baseColour,season,year,usage,productDisplayName\n"
+    (root / "styles.csv").write_bytes(header.encode() + b"7,Women,a,b,c,d,e,2011,f,caf\xe9\n")
+    with pytest.raises(DataError, match=r"styles\.csv: not UTF-8"):
+        rows(FashionProductImages(root))
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
