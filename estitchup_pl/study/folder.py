@@ -1,0 +1,227 @@
+"""What a study leaves on disk: the one place that knows its files, and the way to read them back.
+
+::
+
+    study.json                       name, methods, trials and the configuration
+    trials/<trial>.parquet           each labelled row: row, id, label, part, threshold_part
+    runs/<method>/<trial>/run.json   what was chosen and found; written last, so a run is there or it is not
+    runs/<method>/<trial>/logits.npy             float16 (test rows, classes), rows ascending
+    runs/<method>/<trial>/threshold_logits.npy   float16 (validation rows of the threshold split, its classes)
+    runs/<method>/<trial>/curve.parquet          accuracies in the course of training
+    results.parquet                  study, method, trial, split, metric, value
+
+Every figure that a study reports is computed from the logits as they are stored, so it can be computed again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from estitchup_pl.batch import NONE
+from estitchup_pl.errors import DataError
+from estitchup_pl.store.files import atomic_path
+
+FORMAT: Final = 1
+RESULT_SCHEMA: Final = pa.schema(
+    {
+        "study": pa.string(),
+        "method": pa.string(),
+        "trial": pa.int32(),
+        "split": pa.string(),
+        "metric": pa.string(),
+        "value": pa.float64(),
+    }
+)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What is known of one method in one trial, beside its predictions.
+
+    Attributes:
+        method: Name of the method.
+        trial: Number of the trial.
+        class_names: Classes of the final fit, in the order of its logits.
+        threshold_class_names: Classes of the fit that found the thresholds, in the order of its logits.
+        thresholds: Confidence threshold that each heuristic of Sec. 4.3 found.
+        chosen: Hyperparameters that were chosen, such as ``alpha``.
+        selection: Every candidate with its ``score`` on the selection split; empty if there was no choice.
+        temperature: Divisor of the logits.
+        logits_of: Method whose logits these are, where a method only changes what is made of them.
+        train_rows: Rows of the final fit.
+        epochs: Epochs of the final fit, 0 where the term means nothing.
+        diverged: Whether the loss became infinite or NaN.
+    """
+
+    method: str
+    trial: int
+    class_names: list[str]
+    threshold_class_names: list[str]
+    thresholds: dict[str, float]
+    chosen: dict[str, float] = field(default_factory=dict)
+    selection: list[dict[str, float]] = field(default_factory=list)
+    temperature: float = 1.0
+    logits_of: str | None = None
+    train_rows: int = 0
+    epochs: int = 0
+    diverged: bool = False
+
+
+@dataclass(frozen=True)
+class RunPredictions:
+    """Predictions of one run.
+
+    Attributes:
+        rows: Rows of the store, int64 ``(rows,)``, ascending.
+        ids: Ids of the items, strings ``(rows,)``.
+        labels: Class index or ``NONE``, int64 ``(rows,)``.
+        probabilities: Float32 ``(rows, classes)`` in ``[0, 1]``.
+        class_names: Names of the classes.
+    """
+
+    rows: npt.NDArray[np.int64]
+    ids: pa.Array
+    labels: Tensor
+    probabilities: Tensor
+    class_names: tuple[str, ...]
+
+
+def slug(method: str) -> str:
+    """Name of a method as part of a path.
+
+    Example:
+        >>> slug("Soft E-Mixup")
+        'soft-e-mixup'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
+
+
+class StudyFolder:
+    """The folder of a study.
+
+    Args:
+        path: The folder; it need not exist yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """What the study is.
+
+        ``name``, ``methods`` (names in order), ``trials`` (numbers), ``control`` (the method that others are
+        compared with), ``epochs`` and ``config``.
+
+        Raises:
+            DataError: If this is not the folder of a study, or of one in another format.
+        """
+        path = self.path / "study.json"
+        try:
+            header: dict[str, Any] = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise DataError(f"{path}: not there, so this is no study's folder; expected what --out named") from None
+        except ValueError as error:
+            raise DataError(f"{path}: not JSON ({error}); run the study again") from error
+        if header.get("format") != FORMAT:
+            raise DataError(f"{path}: format {header.get('format')!r}, this version reads format {FORMAT}")
+        return header
+
+    def write_header(self, header: dict[str, Any]) -> None:
+        """Write ``study.json``."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with atomic_path(self.path / "study.json") as temporary:
+            temporary.write_text(json.dumps({"format": FORMAT, **header}, indent=1) + "\n")
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write a table under this name, such as ``results.parquet``."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            pq.write_table(table, temporary)
+
+    def trial(self, trial: int) -> pa.Table:
+        """Rows of a trial: ``row``, ``id``, ``label``, ``part`` (train, test), ``threshold_part`` (fit, val, null)."""
+        return pq.read_table(self.path / f"trials/{trial}.parquet")
+
+    def results(self) -> pa.Table:
+        """All results, see :data:`RESULT_SCHEMA`."""
+        return pq.read_table(self.path / "results.parquet")
+
+    def run_path(self, method: str, trial: int) -> Path:
+        """Folder of a run."""
+        return self.path / "runs" / slug(method) / str(trial)
+
+    def has_run(self, method: str, trial: int) -> bool:
+        """Whether a run is finished."""
+        return (self.run_path(method, trial) / "run.json").exists()
+
+    def write_run(
+        self,
+        record: RunRecord,
+        logits: npt.NDArray[Any] | None = None,
+        threshold_logits: npt.NDArray[Any] | None = None,
+        curve: pa.Table | None = None,
+    ) -> None:
+        """Write a run, its record last."""
+        path = self.run_path(record.method, record.trial)
+        path.mkdir(parents=True, exist_ok=True)
+        for name, values in (("logits.npy", logits), ("threshold_logits.npy", threshold_logits)):
+            if values is not None:
+                with atomic_path(path / name) as temporary, temporary.open("wb") as file:
+                    np.save(file, values.astype(np.float16))
+        if curve is not None:
+            with atomic_path(path / "curve.parquet") as temporary:
+                pq.write_table(curve, temporary)
+        with atomic_path(path / "run.json") as temporary:
+            temporary.write_text(json.dumps(asdict(record), indent=1) + "\n")
+
+    def record(self, method: str, trial: int) -> RunRecord:
+        """Record of a finished run."""
+        return RunRecord(**json.loads((self.run_path(method, trial) / "run.json").read_text()))
+
+    def curve(self, method: str, trial: int) -> pa.Table | None:
+        """``epoch``, ``accuracy``, ``accuracy_id``, ``accuracy_none`` (at the run's intersection threshold)."""
+        path = self.run_path(self.record(method, trial).logits_of or method, trial) / "curve.parquet"
+        return pq.read_table(path) if path.exists() else None
+
+    def predictions(self, method: str, trial: int) -> RunPredictions:
+        """Predictions of a run's final fit on the test rows of its trial."""
+        record = self.record(method, trial)
+        return self._predictions(record, "logits.npy", record.class_names, ("part", "test"))
+
+    def threshold_predictions(self, method: str, trial: int) -> RunPredictions:
+        """Predictions that the thresholds were found on (Sec. 4.3)."""
+        record = self.record(method, trial)
+        return self._predictions(
+            record, "threshold_logits.npy", record.threshold_class_names, ("threshold_part", "val")
+        )
+
+    def _predictions(
+        self, record: RunRecord, name: str, class_names: list[str], part: tuple[str, str]
+    ) -> RunPredictions:
+        column, value = part
+        table = self.trial(record.trial)
+        table = table.filter(pc.equal(table[column], value))
+        position = {name: index for index, name in enumerate(class_names)}
+        labels = [position.get(label, NONE) for label in table["label"].to_pylist()]
+        logits = np.load(self.run_path(record.logits_of or record.method, record.trial) / name)
+        return RunPredictions(
+            table["row"].to_numpy(),
+            table["id"].combine_chunks(),
+            torch.tensor(labels, dtype=torch.int64),
+            torch.from_numpy(logits.astype(np.float32) / np.float32(record.temperature)).sigmoid(),
+            tuple(class_names),
+        )
