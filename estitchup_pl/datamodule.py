@@ -61,6 +61,9 @@ class EmbeddingDataModule(pl.LightningDataModule):
             (``off``: read from the mapped store with prefetch). ``auto`` takes the first that leaves half of
             the free memory free.
 
+    Attributes:
+        source: Where embeddings are read from; opened when a loader is made, unless it covers the rows already.
+
     Raises:
         ConfigError: If an option has a value that cannot be used.
         StoreError: If the store cannot be opened.
@@ -94,7 +97,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self._stage = "fit"
         self._labels: StoreLabels | None = None
         self._parts: Split | None = None
-        self._source: EmbeddingSource | None = None
+        self.source: EmbeddingSource | None = None
         self._label_index = torch.empty(0, dtype=torch.int64)
         self._targets = torch.empty(0, 0)
 
@@ -184,6 +187,26 @@ class EmbeddingDataModule(pl.LightningDataModule):
         """
         return self._eval_loader(self._rows_to_predict())
 
+    def open_source(self, rows: Rows) -> EmbeddingSource:
+        """Open these rows of the store where ``cache`` says that they are to be kept."""
+        cpu = torch.device("cpu")
+        device = self.trainer.strategy.root_device if self.trainer else cpu
+        if self.cache == "off":
+            return MappedRows(self.store, self.modalities)
+        if self.cache == "auto":
+            row_bytes = sum(
+                info.dim * np.dtype(info.dtype).itemsize
+                for name, info in self.store.modalities.items()
+                if name in self.modalities
+            )
+            needed = len(rows) * row_bytes / CACHE_SHARE
+            if device.type == "cuda" and needed <= torch.cuda.mem_get_info(device)[0]:
+                return ResidentRows(self.store, self.modalities, rows, device)
+            processes = self.trainer.num_devices if self.trainer else 1
+            if needed * processes > psutil.virtual_memory().available:
+                return MappedRows(self.store, self.modalities)
+        return ResidentRows(self.store, self.modalities, rows, device if self.cache == "device" else cpu)
+
     def _fit_scaling(self) -> ModalityScaling:
         scaling = ModalityScaling(self.modality_dims, self.scaling)
         start = 0
@@ -213,7 +236,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
                 )
         if tuple(dims) != self.modalities:
             self.modalities = tuple(dims)
-            self._source = None
+            self.source = None
 
     def _check_classes(self) -> None:
         if "none" in self.class_names:
@@ -258,36 +281,17 @@ class EmbeddingDataModule(pl.LightningDataModule):
         return self._loader(rows, EvenBatches(len(rows), self.eval_batch_size, rank, world_size))
 
     def _loader(self, rows: Rows, sampler: BatchSampler) -> EmbeddingLoader:
-        if self._source is None or not self._source.covers(rows):
+        if self.source is None or not self.source.covers(rows):
             both = self._stage == "fit"
-            self._source = self._open_source(np.union1d(self.parts.train, self.parts.val) if both else rows)
-        device = self._source.device
+            self.source = self.open_source(np.union1d(self.parts.train, self.parts.val) if both else rows)
+        device = self.source.device
         return EmbeddingLoader(
-            self._source,
+            self.source,
             torch.from_numpy(rows),
             self._label_index.to(device),
             self._targets.to(device),
             sampler,
         )
-
-    def _open_source(self, rows: Rows) -> EmbeddingSource:
-        cpu = torch.device("cpu")
-        device = self.trainer.strategy.root_device if self.trainer else cpu
-        if self.cache == "off":
-            return MappedRows(self.store, self.modalities)
-        if self.cache == "auto":
-            row_bytes = sum(
-                info.dim * np.dtype(info.dtype).itemsize
-                for name, info in self.store.modalities.items()
-                if name in self.modalities
-            )
-            needed = len(rows) * row_bytes / CACHE_SHARE
-            if device.type == "cuda" and needed <= torch.cuda.mem_get_info(device)[0]:
-                return ResidentRows(self.store, self.modalities, rows, device)
-            processes = self.trainer.num_devices if self.trainer else 1
-            if needed * processes > psutil.virtual_memory().available:
-                return MappedRows(self.store, self.modalities)
-        return ResidentRows(self.store, self.modalities, rows, device if self.cache == "device" else cpu)
 
 
 def _open(store: str | Path | EmbeddingStore) -> EmbeddingStore:

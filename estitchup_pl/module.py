@@ -174,7 +174,11 @@ class EmbeddingClassifier(pl.LightningModule):
 
     def training_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor:
         """Loss of a batch, as the callbacks have left it."""
-        loss: Tensor = self.loss(self._logits(batch.embeddings), batch.targets)
+        return self.training_loss(self._logits(batch.embeddings), batch)
+
+    def training_loss(self, logits: Tensor, batch: EmbeddingBatch) -> Tensor:
+        """Loss of a batch's logits ``(*stack, batch, classes)``, a scalar; counts into the mean of the epoch."""
+        loss: Tensor = self.loss(logits, batch.targets)
         rows = batch.ids.shape[-1]
         # Lightning's own mean of an epoch takes a tenth of a step. A fit resumed within an epoch begins on the CPU.
         self._loss_sum = self._loss_sum.to(loss.device) + rows * loss.detach()

@@ -43,6 +43,8 @@ class StackedLinear(nn.Module):
         """Map ``(*stack, batch, in_features)`` to ``(*stack, batch, out_features)``."""
         if self.weight.ndim == 2:
             return F.linear(x, self.weight, self.bias)
+        if self.weight.ndim == x.ndim == 3:
+            return torch.baddbmm(self.bias.unsqueeze(-2), x, self.weight.mT)
         return x @ self.weight.mT + self.bias.unsqueeze(-2)
 
 
@@ -58,6 +60,7 @@ class KeyedDropout(nn.Module):
     Attributes:
         generators: One generator for each run of the stack in row-major order (one in all for an empty stack),
             or ``None`` for the global one.
+        rows: Rows of each run that are no padding, or ``None`` if all are. Others draw nothing and become zero.
 
     Raises:
         ConfigError: If ``p`` is outside ``[0, 1)``.
@@ -69,6 +72,7 @@ class KeyedDropout(nn.Module):
             raise ConfigError(f"dropout must lie in [0, 1), got {p}")
         self.p = p
         self.generators: Sequence[torch.Generator] | None = None
+        self.rows: Sequence[int] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop elements of ``(*stack, batch, features)`` in training, scaling the others by ``1 / (1 - p)``."""
@@ -76,9 +80,11 @@ class KeyedDropout(nn.Module):
             return x
         if self.generators is None:
             return F.dropout(x, self.p)
-        mask = torch.empty_like(x)
-        for part, generator in zip(mask.view(-1, *x.shape[-2:]), self.generators, strict=True):
-            part.bernoulli_(1 - self.p, generator=generator)
+        mask = torch.empty_like(x) if self.rows is None else torch.zeros_like(x)
+        parts = mask.view(-1, *x.shape[-2:])
+        rows = [x.shape[-2]] * len(parts) if self.rows is None else self.rows
+        for part, generator, count in zip(parts, self.generators, rows, strict=True):
+            part[:count].bernoulli_(1 - self.p, generator=generator)
         return x * mask.div_(1 - self.p)
 
     def extra_repr(self) -> str:

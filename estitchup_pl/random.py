@@ -9,13 +9,38 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 
+_RUN_SEED: ContextVar[int | None] = ContextVar("run_seed", default=None)
+
 
 def global_seed() -> int:
-    """Seed set by Lightning's ``seed_everything`` (``0`` where it was never called)."""
-    return int(os.environ.get("PL_GLOBAL_SEED", "0"))
+    """Seed of the run at hand: that of :func:`run_seed`, else the one set by Lightning's ``seed_everything``.
+
+    ``0`` where neither was used.
+    """
+    seed = _RUN_SEED.get()
+    return int(os.environ.get("PL_GLOBAL_SEED", "0")) if seed is None else seed
+
+
+@contextmanager
+def run_seed(seed: int) -> Iterator[None]:
+    """Make ``seed`` the :func:`global_seed` of what the body does; each run of a stack has its own.
+
+    Example:
+        >>> with run_seed(7):
+        ...     global_seed()
+        7
+    """
+    token = _RUN_SEED.set(seed)
+    try:
+        yield
+    finally:
+        _RUN_SEED.reset(token)
 
 
 def derive_seed(*key: int | str) -> int:

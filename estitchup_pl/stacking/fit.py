@@ -1,0 +1,90 @@
+"""Fitting a list of runs in stacks of a size that pays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import psutil
+import torch
+
+from estitchup_pl.errors import ConfigError
+from estitchup_pl.stacking.classifier import StackedClassifier
+from estitchup_pl.stacking.data import StackedDataModule
+from estitchup_pl.stacking.run import Run
+
+CPU_STACK = 12
+"""Runs that one fit on a CPU takes: beyond this, the weights of all runs only crowd its caches."""
+
+MEMORY_SHARE = 0.5
+"""Share of the free memory that a stack may take."""
+
+
+def fit_runs(
+    runs: Sequence[Run],
+    max_epochs: int,
+    *,
+    stack_size: int | Literal["auto"] = "auto",
+    accelerator: str = "auto",
+    devices: int | str = 1,
+    precision: Any = "32-true",
+    progress: bool = True,
+    on_fitted: Callable[[Run], None] | None = None,
+) -> list[str]:
+    """Fit runs in stacks; run by run the result is that of a fit of its own.
+
+    Args:
+        runs: The runs, see :class:`Run`; afterwards each classifier is an ordinary fitted one on the CPU.
+        max_epochs: Epochs of each.
+        stack_size: Runs that are fitted at once; ``"auto"`` takes what pays on the device and fits its memory.
+        accelerator: As for :class:`lightning.pytorch.Trainer`.
+        devices: As for :class:`lightning.pytorch.Trainer`.
+        precision: As for :class:`lightning.pytorch.Trainer`.
+        progress: Whether to show a progress bar.
+        on_fitted: Called with each run when its stack has been fitted.
+
+    Returns:
+        Names of the runs that diverged.
+
+    Raises:
+        ConfigError: If ``stack_size`` is less than one, or the runs cannot be stacked.
+    """
+    if stack_size != "auto" and stack_size < 1:
+        raise ConfigError(f'stack_size must be at least 1, or "auto", got {stack_size}')
+    diverged: list[str] = []
+    # Runs of like length side by side, so that few wait for others at the end of an epoch.
+    waiting = sorted(runs, key=lambda run: len(run.data.parts.train))
+    while waiting:
+        trainer = pl.Trainer(
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            precision=precision,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+        )
+        size = _affordable(waiting[0], trainer) if stack_size == "auto" else stack_size
+        stack, waiting = waiting[:size], waiting[size:]
+        model = StackedClassifier(stack)
+        trainer.fit(model, StackedDataModule(stack))
+        diverged += model.diverged
+        for run in stack if on_fitted else ():
+            on_fitted(run)  # type: ignore[misc]
+    return diverged
+
+
+def _affordable(run: Run, trainer: pl.Trainer) -> int:
+    """Estimate how many runs like this one the device takes at once."""
+    device = trainer.strategy.root_device
+    classes = len(run.data.labels.present(run.data.parts.train))
+    dim = sum(run.data.modality_dims.values())
+    with torch.device("meta"):
+        weights = sum(weight.numel() for weight in run.model.build_network(dim, classes).parameters())
+    # Weights, gradients, two moments and the products of a step; a batch and what mixing makes of it.
+    needed = 4 * (6 * weights + 6 * run.data.batch_size * dim)
+    if device.type == "cuda":
+        return max(1, int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[0] / needed))
+    return max(1, min(CPU_STACK, int(MEMORY_SHARE * psutil.virtual_memory().available / needed)))
