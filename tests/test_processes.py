@@ -64,6 +64,10 @@ def test_a_resumed_fit_is_bit_equal(tmp_path: Path) -> None:
     assert resume(tmp_path) == dict.fromkeys(METHODS, True)
 
 
+def test_a_stack_on_two_processes_is_its_runs_on_two_processes(two: dict[str, Any]) -> None:
+    assert two["stack"] == dict.fromkeys(METHODS, True)
+
+
 def test_processes_draw_their_own_numbers(folder: Path, two: Any, tmp_path: Path) -> None:
     both = torch.load(folder / "soft_e_mixup" / "epoch-1.ckpt", weights_only=True)["state_dict"]
     single = fit(tmp_path, METHODS["soft_e_mixup"](), epochs=1).state_dict()
