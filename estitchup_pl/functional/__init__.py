@@ -28,7 +28,9 @@ from estitchup_pl.functional.ood import (
 )
 from estitchup_pl.functional.ranking import (
     RankingScores,
+    RowScores,
     ranking_scores,
+    row_scores,
     support_weighted_mean,
     weighted_aupr,
     weighted_auroc,
@@ -41,6 +43,7 @@ __all__ = [
     "NoneAwareAccuracies",
     "RankingScores",
     "ReliabilityBins",
+    "RowScores",
     "ThresholdCurves",
     "adaptive_calibration_error",
     "classwise_calibration_error",
@@ -53,6 +56,7 @@ __all__ = [
     "ranking_scores",
     "reject",
     "reliability_bins",
+    "row_scores",
     "sample_lambda",
     "sample_pairs",
     "sample_stitch_mask",

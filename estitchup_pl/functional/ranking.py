@@ -6,6 +6,7 @@ at a time as integers, and nothing of the size of the probabilities is ever kept
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -53,15 +54,50 @@ def ranking_scores(probabilities: Tensor, labels: Tensor) -> RankingScores:
         (tensor([1., nan, 1.], dtype=torch.float64), tensor([2, 0, 1]))
     """
     check_predictions(probabilities, labels)
-    *stack, rows, classes = probabilities.shape
-    number = labels.shape[:-1].numel()
-    runs = [
-        _score_run(run, run_labels)
-        for run, run_labels in zip(
-            probabilities.reshape(number, rows, classes), labels.reshape(number, rows), strict=True
-        )
-    ]
-    return RankingScores(*(torch.stack(field).view(*stack, classes + 1) for field in zip(*runs, strict=True)))
+    *stack, _, classes = probabilities.shape
+    scores = [_score_run(*run) for run in _runs(probabilities, labels)]
+    return RankingScores(*(torch.stack(field).view(*stack, classes + 1) for field in zip(*scores, strict=True)))
+
+
+class RowScores(NamedTuple):
+    """What each row adds to the weighted averages of Table 1, each field float64 ``(*stack, rows)``.
+
+    Attributes:
+        auroc: Share of the rows outside its class that this row outranks in the column of its class, ties half;
+            NaN where all rows belong to one class.
+        precision: Share of its own class among the rows that are ranked at least as high.
+    """
+
+    auroc: Tensor
+    precision: Tensor
+
+
+def row_scores(probabilities: Tensor, labels: Tensor) -> RowScores:
+    """Take the weighted averages of Table 1 apart into one contribution a row.
+
+    Each row is positive in one column, that of its class or of "none". The AUROC weighted by support is the mean
+    over rows of the share of negative rows that they outrank, the weighted AUPR the mean of the precision at
+    their rank. The mean over rows that are not NaN therefore equals :func:`weighted_auroc_aupr`.
+
+    Args:
+        probabilities: Float ``(*stack, rows, classes)`` in ``[0, 1]``.
+        labels: Class index or ``NONE``, int64 ``(*stack, rows)``.
+
+    Returns:
+        Contributions, in the order of the rows.
+
+    Raises:
+        DataError: If shapes, types or ranges are wrong.
+
+    Example:
+        >>> probabilities = torch.tensor([[0.75, 0.25], [0.5, 0.75], [0.75, 0.125]])
+        >>> scores = row_scores(probabilities, torch.tensor([0, 1, -1]))
+        >>> scores.auroc, scores.precision.round(decimals=2)
+        (tensor([0.7500, 1.0000, 0.5000], dtype=torch.float64), tensor([0.5000, 1.0000, 0.3300], dtype=torch.float64))
+    """
+    check_predictions(probabilities, labels)
+    scores = [_row_scores_of_run(*run) for run in _runs(probabilities, labels)]
+    return RowScores(*(torch.stack(field).view(labels.shape) for field in zip(*scores, strict=True)))
 
 
 def weighted_auroc_aupr(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,21 +156,49 @@ _COLUMNS_PER_SORT = 4
 """Bit patterns of floats in [0, 1] fill a quarter of the integers of their width: four columns share a sort."""
 
 
+def _runs(probabilities: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    number = labels.shape[:-1].numel()
+    runs = probabilities.reshape(number, *probabilities.shape[-2:])
+    return zip(runs, labels.reshape(number, labels.shape[-1]), strict=True)
+
+
+class _PositiveRanks(NamedTuple):
+    """Each row in the one column in which it is positive, by column and score; fields ``(rows,)`` but ``support``."""
+
+    row: Tensor
+    column: Tensor
+    support: Tensor
+    doubled_wins: Tensor
+    precision: Tensor
+
+
 def _score_run(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    ranks = _rank_run(probabilities, labels)
+    support = ranks.support
+    doubled_wins = torch.zeros_like(support).index_add_(0, ranks.column, ranks.doubled_wins)
+    auroc = doubled_wins.double() / (2 * support * (len(labels) - support))
+    aupr = torch.zeros_like(auroc).index_add_(0, ranks.column, ranks.precision) / support
+    return auroc, aupr, support
+
+
+def _row_scores_of_run(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    ranks = _rank_run(probabilities, labels)
+    auroc, precision = torch.empty_like(ranks.precision), torch.empty_like(ranks.precision)
+    auroc[ranks.row] = ranks.doubled_wins.double() / (2 * (len(labels) - ranks.support[ranks.column]))
+    precision[ranks.row] = ranks.precision
+    return auroc, precision
+
+
+def _rank_run(probabilities: Tensor, labels: Tensor) -> _PositiveRanks:
     rows, classes = probabilities.shape
     column = labels.where(labels != NONE, classes)
     support = column.bincount(minlength=classes + 1)
     column, row = column.sort()
-    below, up_to, positives_below, positives_up_to = _rank_positives(probabilities, row, column, support)
-
+    row, below, up_to, positives_below, positives_up_to = _rank_positives(probabilities, row, column, support)
     negatives_below = below - positives_below
     negatives_equal = up_to - positives_up_to - negatives_below
-    doubled_wins = torch.zeros_like(support).index_add_(0, column, 2 * negatives_below + negatives_equal)
-    auroc = doubled_wins.double() / (2 * support * (rows - support))
-
     precision = (support[column] - positives_below).double() / (rows - below)
-    aupr = torch.zeros_like(auroc).index_add_(0, column, precision) / support
-    return auroc, aupr, support
+    return _PositiveRanks(row, column, support, 2 * negatives_below + negatives_equal, precision)
 
 
 def _rank_positives(probabilities: Tensor, row: Tensor, column: Tensor, support: Tensor) -> Tensor:
@@ -147,8 +211,9 @@ def _rank_positives(probabilities: Tensor, row: Tensor, column: Tensor, support:
         support: Positives of each column, int64 ``(classes + 1,)``.
 
     Returns:
-        Counts ``(4, positives)``, by ascending column and score: rows scored below the positive, rows scored
-        below or equal, and the same two among the positives of its column.
+        Integers ``(5, positives)``, by ascending column and score, so that sums do not depend on the order of
+        rows: the row of the positive, rows scored below it, rows scored below or equal, and the same two among
+        the positives of its column.
     """
     blocks = [*torch.split(probabilities, _COLUMNS_PER_SORT, dim=1), probabilities.amax(dim=1, keepdim=True)]
     widths = [block.shape[1] for block in blocks]
@@ -160,7 +225,7 @@ def _rank_positives(probabilities: Tensor, row: Tensor, column: Tensor, support:
             is_none = first == probabilities.shape[1]
             ranks.append(_rank_within(~keys if is_none else keys, block_row, block_column - first))
         first += block.shape[1]
-    return torch.cat(ranks, dim=1) if ranks else row.new_empty(4, 0)
+    return torch.cat(ranks, dim=1) if ranks else row.new_empty(5, 0)
 
 
 def _sort_keys(block: Tensor) -> Tensor:
@@ -175,9 +240,9 @@ def _sort_keys(block: Tensor) -> Tensor:
 
 
 def _rank_within(keys: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    own = keys[column, row].sort().values  # keys ascend with columns, so column still tells whose they are
+    own, order = keys[column, row].sort()  # keys ascend with columns, so column still tells whose they are
     everyone = keys.flatten().sort().values  # one-dimensional integers: a radix sort on CPUs
     ranks = []
     for pool, start in ((everyone, column * keys.shape[1]), (own, torch.searchsorted(column, column))):
         ranks += [torch.searchsorted(pool, own, right=right) - start for right in (False, True)]
-    return torch.stack(ranks)
+    return torch.stack([row[order], *ranks])

@@ -16,6 +16,7 @@ from estitchup_pl.errors import DataError
 from estitchup_pl.functional import (
     none_score,
     ranking_scores,
+    row_scores,
     support_weighted_mean,
     weighted_aupr,
     weighted_auroc,
@@ -194,3 +195,24 @@ def test_mean_is_weighted_over_defined_values_only():
 def test_refuses_logits():
     with pytest.raises(DataError, match="not logits"):
         weighted_auroc(torch.tensor([[3.0, -1.0]]), torch.tensor([0]))
+
+
+@given(tied_predictions)
+def test_row_scores_average_to_the_weighted_scores(rows: list[tuple[list[float], int]]) -> None:
+    probabilities, labels = tensors(rows)
+    scores = row_scores(probabilities, labels)
+    auroc, aupr = weighted_auroc_aupr(probabilities, labels)
+    torch.testing.assert_close(scores.auroc.nanmean(), auroc, equal_nan=True)
+    torch.testing.assert_close(scores.precision.mean(), aupr)
+
+
+def test_row_scores_belong_to_their_rows_in_every_run_of_a_stack() -> None:
+    probabilities, labels = draw_predictions(2, 3, 40)
+    scores = row_scores(probabilities, labels)
+    run, run_labels = probabilities[1, 2], labels[1, 2]
+    columns = torch.cat([run, none_score(run)[:, None]], 1)
+    for row, label in enumerate(run_labels.tolist()):
+        own, is_positive = columns[:, label], run_labels == label  # NONE is -1, the last column
+        wins = (own[row] > own[~is_positive]).double() + (own[row] == own[~is_positive]).double() / 2
+        assert scores.auroc[1, 2, row] == pytest.approx(wins.mean().item())
+        assert scores.precision[1, 2, row] == pytest.approx(is_positive[own >= own[row]].double().mean().item())
