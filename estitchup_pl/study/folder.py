@@ -8,6 +8,9 @@
     runs/<method>/<trial>/logits.npy             float16 (test rows, classes), rows ascending
     runs/<method>/<trial>/threshold_logits.npy   float16 (validation rows of the threshold split, its classes)
     runs/<method>/<trial>/curve.parquet          accuracies in the course of training
+    runs/<method>/<trial>/selection.json         scores of the candidates fitted so far
+    runs/<method>/<trial>/threshold.json         temperature, thresholds; written when their fit has ended
+    runs/<method>/<trial>/members/<stage>-<member>.npy   float16 logits of each member of an ensemble
     results.parquet                  study, method, trial, split, metric, value
 
 Every figure that a study reports is computed from the logits as they are stored, so it can be computed again.
@@ -108,6 +111,11 @@ def slug(method: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
 
 
+def stored_probabilities(logits: npt.NDArray[np.float16], temperature: float = 1.0) -> Tensor:
+    """Probabilities, float32 ``(rows, classes)``, of logits as they are stored."""
+    return torch.from_numpy(logits.astype(np.float32) / np.float32(temperature)).sigmoid()
+
+
 class StudyFolder:
     """The folder of a study.
 
@@ -178,15 +186,38 @@ class StudyFolder:
         """Write a run, its record last."""
         path = self.run_path(record.method, record.trial)
         path.mkdir(parents=True, exist_ok=True)
-        for name, values in (("logits.npy", logits), ("threshold_logits.npy", threshold_logits)):
+        for name, values in (("logits", logits), ("threshold_logits", threshold_logits)):
             if values is not None:
-                with atomic_path(path / name) as temporary, temporary.open("wb") as file:
-                    np.save(file, values.astype(np.float16))
+                self.write_logits(record.method, record.trial, name, values)
         if curve is not None:
             with atomic_path(path / "curve.parquet") as temporary:
                 pq.write_table(curve, temporary)
         with atomic_path(path / "run.json") as temporary:
             temporary.write_text(json.dumps(asdict(record), indent=1) + "\n")
+
+    def write_logits(self, method: str, trial: int, name: str, logits: npt.NDArray[Any]) -> None:
+        """Write logits ``(rows, classes)`` of a run as float16, under a name such as ``"members/final-0"``."""
+        path = self.run_path(method, trial) / f"{name}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.save(file, logits.astype(np.float16))
+
+    def read_logits(self, method: str, trial: int, name: str) -> npt.NDArray[np.float16] | None:
+        """Logits that :meth:`write_logits` wrote, or ``None``."""
+        path = self.run_path(method, trial) / f"{name}.npy"
+        return np.load(path) if path.exists() else None
+
+    def write_note(self, method: str, trial: int, name: str, content: Any) -> None:
+        """Write what a stage of a run has found, such as ``selection`` or ``threshold``."""
+        path = self.run_path(method, trial) / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+    def read_note(self, method: str, trial: int, name: str) -> Any:
+        """What :meth:`write_note` wrote, or ``None``."""
+        path = self.run_path(method, trial) / f"{name}.json"
+        return json.loads(path.read_text()) if path.exists() else None
 
     def record(self, method: str, trial: int) -> RunRecord:
         """Record of a finished run."""
@@ -222,6 +253,6 @@ class StudyFolder:
             table["row"].to_numpy(),
             table["id"].combine_chunks(),
             torch.tensor(labels, dtype=torch.int64),
-            torch.from_numpy(logits.astype(np.float32) / np.float32(record.temperature)).sigmoid(),
+            stored_probabilities(logits, record.temperature),
             tuple(class_names),
         )

@@ -1,0 +1,105 @@
+"""Classifiers of scikit-learn on the rows that the network is trained on, with and without augmentation (Sec. 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.utils.validation import has_fit_parameter
+from torch import Tensor
+
+from estitchup_pl.callbacks import EmbeddingAugmentation
+from estitchup_pl.errors import ConfigError
+from estitchup_pl.functional import sample_lambda, sample_pairs
+from estitchup_pl.random import keyed_generator
+
+FLOOR = 1e-6
+"""Probabilities are kept this far from 0 and 1, so that their logits are finite."""
+
+Array = npt.NDArray[Any]
+
+
+def fit_estimator(
+    estimator: Any,
+    embeddings: Tensor,
+    labels: Tensor,
+    callbacks: Sequence[pl.Callback] = (),
+    copies: int = 1,
+    seed: int = 0,
+) -> Any:
+    """Fit a classifier to rows and, if there are callbacks, to augmented copies of them.
+
+    Classifiers take one label a row: a mixed item enters as one row for each of its classes, weighted by its target.
+
+    Args:
+        estimator: An unfitted classifier of scikit-learn.
+        embeddings: Scaled float32 ``(rows, dim)``.
+        labels: Class of each row, int64 ``(rows,)``.
+        callbacks: At most one :class:`EmbeddingAugmentation`.
+        copies: Augmented copies of the rows.
+        seed: Seed of the augmentation and, where the estimator has one unset, of the estimator.
+
+    Raises:
+        ConfigError: If a callback is no augmentation, or the estimator cannot weight its rows.
+    """
+    if "random_state" in estimator.get_params() and estimator.get_params()["random_state"] is None:
+        estimator.set_params(random_state=seed % 2**32)
+    if not callbacks:
+        return estimator.fit(embeddings.numpy(), labels.numpy())
+    if not has_fit_parameter(estimator, "sample_weight"):
+        raise ConfigError(
+            f"{type(estimator).__name__} cannot weight its rows (sample_weight), so it takes no callbacks"
+        )
+    parts = [(embeddings, labels, torch.ones(len(labels)))]
+    augmentation = _only_augmentation(callbacks)
+    parts += [augmented_rows(augmentation, embeddings, labels, seed, copy) for copy in range(copies)]
+    joined = [torch.cat(columns).numpy() for columns in zip(*parts, strict=True)]
+    return estimator.fit(joined[0], joined[1], sample_weight=joined[2])
+
+
+def augmented_rows(
+    augmentation: EmbeddingAugmentation, embeddings: Tensor, labels: Tensor, seed: int, copy: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mix each row with a partner; each mixed row comes once for each class of its target.
+
+    Args:
+        augmentation: How to mix.
+        embeddings: Float ``(rows, dim)``.
+        labels: Int64 ``(rows,)``.
+        seed: Seed.
+        copy: Number of the copy, part of the key of its random numbers.
+
+    Returns:
+        Embeddings ``(mixed, dim)``, labels and weights ``(mixed,)``; the weights of a mixed item sum to one.
+    """
+    generator = keyed_generator(seed, augmentation.state_key, copy)
+    lam = sample_lambda(labels.shape, augmentation.alpha, generator=generator)
+    index = sample_pairs(labels.shape, generator=generator)
+    targets = torch.eye(int(labels.max()) + 1)[labels]
+    mixed, targets = augmentation.mix(embeddings, targets, lam, index, generator)
+    row, label = targets.nonzero(as_tuple=True)
+    return mixed[row], label, targets[row, label]
+
+
+def estimator_logits(estimator: Any, embeddings: Array) -> Array:
+    """Logits ``(rows, classes)`` of a fitted classifier.
+
+    They are the log odds of its probabilities. A classifier without probabilities, such as a linear SVM, gives its
+    margins as they are: they are logits of a sigmoid that nobody has calibrated, which ``temperature`` can do.
+    """
+    if hasattr(estimator, "predict_proba"):
+        probabilities = np.clip(estimator.predict_proba(embeddings), FLOOR, 1 - FLOOR)
+        return np.asarray(np.log(probabilities) - np.log1p(-probabilities))
+    margins = np.asarray(estimator.decision_function(embeddings))
+    return margins if margins.ndim == 2 else np.stack([-margins, margins], axis=1)
+
+
+def _only_augmentation(callbacks: Sequence[pl.Callback]) -> EmbeddingAugmentation:
+    if len(callbacks) != 1 or not isinstance(callbacks[0], EmbeddingAugmentation):
+        names = ", ".join(type(callback).__name__ for callback in callbacks)
+        raise ConfigError(f"an estimator takes one augmentation such as EStitchup as its callbacks, got {names}")
+    return callbacks[0]

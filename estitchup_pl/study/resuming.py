@@ -1,0 +1,54 @@
+"""Whether what lies in a study's folder belongs to the configuration at hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from estitchup_pl.errors import ConfigError
+from estitchup_pl.study.config import StudyConfig
+from estitchup_pl.study.folder import StudyFolder, slug
+
+_FREE: Final = {"name", "trials", "methods", "control", "stack_size", "accelerator", "wandb"}
+"""Options that change nothing about a run that is there; methods are compared one by one."""
+
+
+def check_unchanged(folder: StudyFolder, config: StudyConfig) -> None:
+    """Compare a configuration with the one that the runs of a folder were made with.
+
+    Raises:
+        ConfigError: If an option that has shaped a run differs.
+    """
+    if not (folder.path / "study.json").exists():
+        return
+    old, new = folder.header["config"], plain(config)
+    runs = folder.path / "runs"
+    if runs.is_dir() and any(runs.iterdir()):
+        _refuse(folder, {k: v for k, v in old.items() if k not in _FREE}, {k: new[k] for k in new if k not in _FREE})
+    for name, method in old["methods"].items():
+        if name in new["methods"] and (runs / slug(name)).exists():
+            _refuse(folder, {"methods": {name: method}}, {"methods": {name: new["methods"][name]}})
+
+
+def plain(config: StudyConfig) -> dict[str, Any]:
+    """Return a configuration as ``study.json`` has it."""
+    content: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return content
+
+
+def _refuse(folder: StudyFolder, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    for option, before, now in _differences(old, new):
+        raise ConfigError(
+            f"{option} was {json.dumps(before)} for the runs that are in {folder.path}, and is {json.dumps(now)} now: "
+            "their results could not be compared. Take the old value, or another --out"
+        )
+
+
+def _differences(old: Any, new: Any, option: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            yield from _differences(old.get(name), new.get(name), f"{option}.{name}".lstrip("."))
+    elif old != new:
+        yield option, old, new

@@ -1,0 +1,60 @@
+"""Temperature scaling: one divisor of all logits, fitted after training (Guo et al., 2017)."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
+
+from estitchup_pl.errors import DataError
+
+LIMITS = (0.02, 50.0)
+"""Temperatures that are considered."""
+
+_STEPS = 60
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """Find the temperature whose probabilities have the least binary cross-entropy against the hard targets.
+
+    The loss is convex in the inverse of the temperature, so a golden-section search finds its minimum.
+
+    Args:
+        logits: Float ``(rows, classes)`` on rows that no fit has seen.
+        labels: Class index of each row, int64 ``(rows,)``; all known.
+
+    Returns:
+        Temperature in :data:`LIMITS`; above 1 where the logits are too sure of themselves.
+
+    Raises:
+        DataError: If there are no rows.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[4.0, -4.0], [4.0, -4.0], [4.0, -4.0], [4.0, -4.0]])
+        >>> round(fit_temperature(logits, torch.tensor([0, 0, 0, 1])), 2)  # 3 in 4 are right: 4 / T is log 3
+        3.64
+    """
+    if len(labels) == 0:
+        raise DataError("no row of a known class to fit a temperature on: raise train_fraction or lower held_out")
+    logits = logits.double()
+    targets = one_hot(labels, logits.shape[-1]).double()
+
+    def loss(inverse: float) -> float:
+        return float(binary_cross_entropy_with_logits(logits * inverse, targets))
+
+    low, high = 1 / LIMITS[1], 1 / LIMITS[0]
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    loss_left, loss_right = loss(left), loss(right)
+    for _ in range(_STEPS):
+        if loss_left <= loss_right:
+            high, right, loss_right = right, left, loss_left
+            left = high - _GOLDEN * (high - low)
+            loss_left = loss(left)
+        else:
+            low, left, loss_left = left, right, loss_right
+            right = low + _GOLDEN * (high - low)
+            loss_right = loss(right)
+    return 2 / (low + high)

@@ -1,0 +1,89 @@
+"""A study on Weights & Biases: one run for each method and trial, grouped, and one for the whole."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from estitchup_pl.errors import ConfigError
+from estitchup_pl.study.config import StudyConfig, WandbConfig
+from estitchup_pl.study.folder import StudyFolder
+
+
+def check_wandb(config: WandbConfig) -> None:
+    """Check that what is asked for is installed, before hours are spent.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    if config.mode != "disabled":
+        try:
+            import wandb  # noqa: F401  # heavy, and an extra
+        except ImportError as error:
+            raise ConfigError(
+                'wandb is not installed: pip install "estitchup_pl[wandb]", or leave out wandb.mode'
+            ) from error
+
+
+def track(config: StudyConfig, folder: StudyFolder) -> None:
+    """Report a finished study and what its report has drawn; runs that were reported before are left out.
+
+    Args:
+        config: The study.
+        folder: Its folder, with results, tables and figures.
+    """
+    if config.wandb.mode == "disabled":
+        return
+    for method in config.methods:
+        for trial in range(config.trials):
+            if folder.read_note(method, trial, "wandb") is None:
+                _track_run(config, folder, method, trial)
+    _track_summary(config, folder)
+
+
+def _track_run(config: StudyConfig, folder: StudyFolder, method: str, trial: int) -> None:
+    record = folder.record(method, trial)
+    details = {"method": method, "trial": trial, "chosen": record.chosen, **asdict(config.source(method))}
+    run = _begin(config, folder, f"{method}, trial {trial}", details)
+    curve = folder.curve(method, trial)
+    for point in curve.to_pylist() if curve is not None else ():
+        run.log(point, step=point["epoch"])
+    run.summary.update({"diverged": record.diverged, **_metrics(folder, method, trial)})
+    run.finish()
+    folder.write_note(method, trial, "wandb", {"id": run.id})
+
+
+def _track_summary(config: StudyConfig, folder: StudyFolder) -> None:
+    import wandb
+
+    run = _begin(config, folder, "summary", asdict(config))
+    results = folder.results()
+    rows = [list(row.values()) for row in results.to_pylist()]
+    run.log({"results": wandb.Table(columns=results.column_names, data=rows)})
+    for path in sorted((folder.path / "figures").glob("*.png")):
+        run.log({f"figures/{path.stem}": wandb.Image(str(path))})
+    report = wandb.Artifact(f"study-{run.id}", type="study")
+    for name in ("results.parquet", "tables.md", "tables.json", "report.html"):
+        if (folder.path / name).exists():
+            report.add_file(str(folder.path / name))
+    run.log_artifact(report)
+    run.finish()
+
+
+def _begin(config: StudyConfig, folder: StudyFolder, name: str, details: dict[str, Any]) -> Any:
+    import wandb
+
+    return wandb.init(
+        project=config.wandb.project,
+        mode=config.wandb.mode,
+        group=config.name,
+        name=name,
+        config=details,
+        dir=str(folder.path),
+        settings=wandb.Settings(silent=True),
+    )
+
+
+def _metrics(folder: StudyFolder, method: str, trial: int) -> dict[str, float]:
+    rows = folder.results().to_pylist()
+    return {row["metric"]: row["value"] for row in rows if (row["method"], row["trial"]) == (method, trial)}
