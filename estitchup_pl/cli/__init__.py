@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "predict": ("estitchup_pl.cli.lightning", 'write class or "none" of each item to a parquet file'),
     "embed": ("estitchup_pl.cli.embed", "turn a table of items with texts and images into a store"),
     "study": ("estitchup_pl.cli.study", "compare methods over trials and write tables, figures and a report"),
+    "report": ("estitchup_pl.cli.report", "draw the tables, figures and page of a study again"),
     "store": ("estitchup_pl.cli.store", "create, describe or verify a store of embeddings"),
 }
 

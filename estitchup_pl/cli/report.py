@@ -1,0 +1,45 @@
+"""``estitchup report``: draw the tables, figures and page of a study again."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final, NoReturn
+
+from rich.console import Console
+
+from estitchup_pl.errors import ConfigError, DataError, did_you_mean
+from estitchup_pl.report import write_report
+from estitchup_pl.study.folder import StudyFolder
+
+_DESCRIPTION: Final = """\
+Draw the report of a study again, from its results and predictions: tables.md, tables.json, figures/*.png and
+report.html, a page that opens from disk.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run ``estitchup report`` with the words after it; return the exit status 0.
+
+    Raises:
+        ConfigError: For a wrong call, or if the extra ``report`` is not installed.
+        DataError: For a folder that holds no finished study.
+    """
+    parser = _Parser(prog="estitchup report", description=_DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("study", metavar="DIR", help="folder of the study, what --out named")
+    parser.add_argument("--quiet", action="store_true", help="do not print the tables")
+    arguments = parser.parse_args(argv)
+    try:
+        report = write_report(StudyFolder(arguments.study))
+    except OSError as error:
+        raise DataError(f"{error.filename or arguments.study}: {error.strerror or error}") from error
+    if not arguments.quiet:
+        Console().print(report.tables)
+    print(report.html)
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").partition(" ")[0]
+        hint = did_you_mean(unknown, self._option_string_actions) if unknown.startswith("-") else ""
+        raise ConfigError(f"{message}{hint} (see `{self.prog} --help`)")

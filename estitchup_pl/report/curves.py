@@ -1,0 +1,152 @@
+"""What the figures show of a method: means over trials with a band of one standard deviation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from estitchup_pl.functional import ThresholdCurves, reliability_bins, threshold_curves
+from estitchup_pl.report.averages import mean_over_trials, spread_over_trials
+from estitchup_pl.report.runs import HEURISTIC_NAMES, HEURISTICS, Decisions, Run
+
+Rows = list[dict[str, Any]]
+
+NEAR_ONE: Final = tuple(round(1 - step / 10**digits, digits) for digits in (4, 5, 6) for step in range(9, 0, -1))
+"""Thresholds where the confidences of an overconfident classifier crowd."""
+PLOT_GRID: Final = np.array([*(step / 100 for step in range(100)), 0.995, 0.999, *NEAR_ONE, 1.0])
+RELIABILITY_BINS: Final = 10
+HISTOGRAM_BINS: Final = 20
+_MOST_EPOCHS: Final = 200
+_DIGITS: Final = 4
+
+
+@dataclass(frozen=True)
+class MethodCurves:
+    """Rows of the figures of one method.
+
+    Attributes:
+        method: Name of the method.
+        accuracies: Known and "none" accuracy over thresholds on the test rows: ``x``, ``series``, ``mean``, ``low``,
+            ``high`` (Fig. 3).
+        reliability: Accuracy and confidence of each bin: ``x``, ``x2``, ``mean``, ``low``, ``high``, ``confidence``
+            (Fig. 4).
+        epochs: Overall and "none" accuracy over epochs, as in Fig. 3, at most 200 of them; empty if a method has no
+            epochs (Fig. 5).
+        ratios: TP / (FP + FN) of known classes and "none" over thresholds on the threshold split, as in Fig. 3
+            (Fig. 6).
+        threshold_accuracies: Overall and "none" accuracy there (Fig. 6).
+        thresholds: Mean threshold of each heuristic: ``x``, ``series`` (Fig. 6).
+        histogram: Share of the test rows in each bin: ``x``, ``x2``, ``mean``, ``low``, ``high`` (Fig. 7).
+    """
+
+    method: str
+    accuracies: Rows
+    reliability: Rows
+    epochs: Rows
+    ratios: Rows
+    threshold_accuracies: Rows
+    thresholds: Rows
+    histogram: Rows
+
+
+def method_curves(method: str, runs: list[Run]) -> MethodCurves:
+    """Average the runs of a method.
+
+    Args:
+        method: Name of the method.
+        runs: Its runs, one a trial.
+    """
+    test = [curves_at(run.test, torch.from_numpy(PLOT_GRID)) for run in runs]
+    validation = [curves_at(run.validation, torch.from_numpy(PLOT_GRID)) for run in runs]
+    return MethodCurves(
+        method,
+        _series(test, {"known": "accuracy_id", "none": "accuracy_none"}, highest=1.0),
+        _reliability(runs),
+        _epochs(runs),
+        _series(validation, {"known": "ratio_id", "none": "ratio_none"}),
+        _series(validation, {"overall": "accuracy", "none": "accuracy_none"}, highest=1.0),
+        _thresholds(runs),
+        _histogram(runs),
+    )
+
+
+def curves_at(decisions: Decisions, thresholds: Tensor) -> ThresholdCurves:
+    """Evaluate decisions over a grid of thresholds."""
+    return threshold_curves(decisions.confidence, decisions.predicted, decisions.labels, thresholds)
+
+
+def band(values: npt.ArrayLike, highest: float = np.inf) -> list[tuple[float | None, ...]]:
+    """Mean over trials and one standard deviation to both sides, cut at 0 and at ``highest``.
+
+    Args:
+        values: Values ``(trials, points)``; what is not finite is passed over.
+        highest: Greatest possible value.
+
+    Returns:
+        ``(mean, low, high)`` of each point, rounded; None where no trial has a value.
+    """
+    mean = mean_over_trials(values)
+    spread = np.nan_to_num(spread_over_trials(values))
+    ends = (mean, np.maximum(mean - spread, 0), np.minimum(mean + spread, highest))
+    return [tuple(_rounded(value) for value in point) for point in zip(*ends, strict=True)]
+
+
+def _rounded(value: float) -> float | None:
+    return round(float(value), _DIGITS) if np.isfinite(value) else None
+
+
+def _rows(x: Iterable[float], values: npt.ArrayLike, highest: float = np.inf, **more: Any) -> Rows:
+    return [
+        {"x": float(place), **more, "mean": mean, "low": low, "high": high}
+        for place, (mean, low, high) in zip(x, band(values, highest), strict=True)
+    ]
+
+
+def _series(trials: list[ThresholdCurves], names: dict[str, str], highest: float = np.inf) -> Rows:
+    return [
+        row
+        for series, field in names.items()
+        for row in _rows(PLOT_GRID, [getattr(trial, field).numpy() for trial in trials], highest, series=series)
+    ]
+
+
+def _over_bins(number: int, values: npt.ArrayLike) -> Rows:
+    edges = np.arange(number) / number
+    return [{**row, "x2": round(row["x"] + 1 / number, 6)} for row in _rows(edges, values, 1.0)]
+
+
+def _reliability(runs: list[Run]) -> Rows:
+    bins = [reliability_bins(run.test.confidence, run.test.correct, RELIABILITY_BINS) for run in runs]
+    confidence = band([trial.confidence.numpy() for trial in bins])
+    rows = _over_bins(RELIABILITY_BINS, [trial.accuracy.numpy() for trial in bins])
+    return [{**row, "confidence": mean} for row, (mean, *_) in zip(rows, confidence, strict=True)]
+
+
+def _histogram(runs: list[Run]) -> Rows:
+    bins = [reliability_bins(run.test.confidence, run.test.correct, HISTOGRAM_BINS) for run in runs]
+    return _over_bins(HISTOGRAM_BINS, [(trial.counts / trial.counts.sum()).numpy() for trial in bins])
+
+
+def _epochs(runs: list[Run]) -> Rows:
+    curves = [run.curve for run in runs if run.curve is not None]
+    if not curves:
+        return []
+    length = min(map(len, curves))
+    kept = slice(None, length, -(-length // _MOST_EPOCHS))
+    epochs = curves[0]["epoch"].to_numpy()[kept]
+    return [
+        row
+        for series, name in (("overall", "accuracy"), ("none", "accuracy_none"))
+        for row in _rows(epochs, [curve[name].to_numpy()[kept] for curve in curves], 1.0, series=series)
+    ]
+
+
+def _thresholds(runs: list[Run]) -> Rows:
+    means = {name: mean_over_trials([run.record.thresholds[name] for run in runs]) for name in HEURISTICS}
+    return [{"x": round(float(mean), 6), "series": HEURISTIC_NAMES[name]} for name, mean in means.items()]

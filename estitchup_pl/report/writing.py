@@ -1,0 +1,65 @@
+"""Writing a report into the folder of its study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from estitchup_pl.report.curves import method_curves
+from estitchup_pl.report.figures import FIGURES, picture
+from estitchup_pl.report.page import make_page
+from estitchup_pl.report.runs import read_study
+from estitchup_pl.report.tables import StudyTables, tables_of
+from estitchup_pl.store.files import atomic_path
+from estitchup_pl.study.folder import StudyFolder
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """What a report consists of.
+
+    Attributes:
+        tables: The tables, printable with rich.
+        tables_markdown: ``tables.md``.
+        tables_json: ``tables.json``, in full precision.
+        figures: ``figures/figure-3.png`` to ``figures/figure-7.png``, as far as there is anything to draw.
+        html: ``report.html``.
+    """
+
+    tables: StudyTables = field(repr=False)
+    tables_markdown: Path
+    tables_json: Path
+    figures: tuple[Path, ...]
+    html: Path
+
+
+def write_report(folder: StudyFolder) -> ReportPaths:
+    """Draw the report of a study from its results and predictions, each file whole or not at all.
+
+    Args:
+        folder: Folder of the study; the report is written into it.
+
+    Returns:
+        What was written.
+
+    Raises:
+        DataError: If the folder is no study's, or its control or its results are not complete.
+        ConfigError: If altair or vl-convert is not installed.
+    """
+    study = read_study(folder)
+    tables = tables_of(study)
+    curves = [method_curves(method, study.of(method)) for method in study.methods]
+    pictures = {figure.key: image for figure in FIGURES if (image := picture(figure, curves)) is not None}
+    return ReportPaths(
+        tables,
+        _write(folder.path / "tables.md", tables.markdown().encode()),
+        _write(folder.path / "tables.json", tables.json().encode()),
+        tuple(_write(folder.path / f"figures/{name}.png", image) for name, image in pictures.items()),
+        _write(folder.path / "report.html", make_page(study, tables, curves).encode()),
+    )
+
+
+def _write(path: Path, content: bytes) -> Path:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+    return path

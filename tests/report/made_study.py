@@ -1,0 +1,124 @@
+"""A small study that was never trained: logits drawn at random, known methods more or less sure of themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from estitchup_pl.batch import NONE
+from estitchup_pl.functional import (
+    adaptive_calibration_error,
+    classwise_calibration_error,
+    confidence_accuracy_correlation,
+    expected_calibration_error,
+    none_aware_accuracy,
+    select_threshold,
+    top_label,
+    weighted_auroc_aupr,
+)
+from estitchup_pl.study import RunPredictions, RunRecord, StudyFolder
+from estitchup_pl.study.folder import RESULT_SCHEMA
+
+HOSTILE = "</script><b>bold & 'quoted' \"twice\"</b>"
+CLASSES = ("ant", "bee", "cat", "dog", HOSTILE, "eel", "fox")
+UNKNOWN, HELD_OUT = "fox", "eel"
+METHODS = {"Control": (3.0, 0.8), "E-Stitchup": (1.0, 0.1), "Soft E-Stitchup": (0.6, 0.0)}
+"""Scale of the logits, and of their noise."""
+
+
+def make_study(path: Path, rows: int = 420, trials: int = 3, paper: bool = True) -> StudyFolder:
+    """Write a whole study of three methods."""
+    folder = StudyFolder(path)
+    header = {"name": "made", "methods": [*METHODS], "trials": [*range(trials)], "control": "Control", "epochs": 24}
+    folder.write_header({**header, "config": {}, "paper": paper})
+    results = []
+    for trial in range(trials):
+        labels = make_trial(folder, trial, rows)
+        for number, method in enumerate(METHODS):
+            make_run(folder, method, trial, labels, np.random.default_rng((trial, number)))
+            results += [{"method": method, "trial": trial, **result} for result in measure(folder, method, trial)]
+    rows_of_results = [{"study": "made", "split": "test", **result} for result in results]
+    folder.write_table("results.parquet", pa.Table.from_pylist(rows_of_results, RESULT_SCHEMA))
+    return folder
+
+
+def make_trial(folder: StudyFolder, trial: int, rows: int) -> pa.Table:
+    source = np.random.default_rng(trial)
+    labels = source.choice(CLASSES, rows, p=(0.3, 0.2, 0.15, 0.1, 0.1, 0.08, 0.07))
+    part = np.where((source.random(rows) < 0.3) & (labels != UNKNOWN), "train", "test")
+    threshold_part = np.where(
+        part == "test", None, np.where((source.random(rows) < 0.4) | (labels == HELD_OUT), "val", "fit")
+    )
+    ids = [f"item-{row}" if row % 10 else f"item-{row} {HOSTILE}" for row in range(rows)]
+    table = pa.table({"row": range(rows), "id": ids, "label": labels, "part": part, "threshold_part": threshold_part})
+    folder.write_table(f"trials/{trial}.parquet", table)
+    return table
+
+
+def make_run(folder: StudyFolder, method: str, trial: int, table: pa.Table, source: np.random.Generator) -> None:
+    logits, class_names = {}, {}
+    for column, part, unknown in (("part", "test", {UNKNOWN}), ("threshold_part", "val", {UNKNOWN, HELD_OUT})):
+        class_names[part] = [name for name in sorted(CLASSES) if name not in unknown]
+        labels = [row["label"] for row in table.to_pylist() if row[column] == part]
+        logits[part] = draw_logits(labels, class_names[part], *METHODS[method], source)
+    record = RunRecord(method, trial, class_names["test"], class_names["val"], {}, epochs=24)
+    folder.write_run(record, logits["test"], logits["val"], make_curve(method, source))
+    decisions = folder.threshold_predictions(method, trial)
+    top = decisions.probabilities.max(dim=-1)
+    for heuristic in ("intersection", "tp_ratio"):
+        record.thresholds[heuristic] = float(select_threshold(*top, decisions.labels, heuristic))
+    folder.write_run(record)
+
+
+def draw_logits(
+    labels: list[str], class_names: list[str], scale: float, noise: float, source: np.random.Generator
+) -> np.ndarray:
+    """Logits whose top-one confidence is right as often as it says where ``scale`` is 1 and ``noise`` is 0."""
+    own = np.array([class_names.index(label) if label in class_names else -1 for label in labels])
+    confidence = np.where(own >= 0, source.beta(4, 1, len(own)), source.beta(1.5, 3, len(own))).clip(0.01, 0.999)
+    right = (own >= 0) & (source.random(len(own)) < confidence)
+    other = (own + source.integers(1, len(class_names), len(own))) % len(class_names)
+    top = np.log(confidence / (1 - confidence))
+    logits = top[:, None] - source.exponential(3, (len(own), len(class_names))) - 2
+    logits[np.arange(len(own)), np.where(right, own, other)] = top
+    return scale * (logits + source.normal(0, noise, logits.shape))
+
+
+def make_curve(method: str, source: np.random.Generator) -> pa.Table:
+    epochs = np.arange(1, 25)
+    rise = 0.9 * (1 - np.exp(-epochs / (8 if method == "Control" else 4)))
+    accuracy = rise + source.normal(0, 0.01, 24)
+    none = 0.7 + source.normal(0, 0.05, 24)
+    return pa.table({"epoch": epochs, "accuracy": accuracy, "accuracy_id": accuracy, "accuracy_none": none})
+
+
+def measure(folder: StudyFolder, method: str, trial: int) -> list[dict[str, object]]:
+    predictions = folder.predictions(method, trial)
+    values = dict(metrics_of(predictions))
+    for heuristic, threshold in folder.record(method, trial).thresholds.items():
+        values[f"threshold/{heuristic}"] = threshold
+        accuracies = none_aware_accuracy(predictions.probabilities, predictions.labels, threshold)
+        values |= {f"{name}/{heuristic}": float(value) for name, value in accuracies._asdict().items()}
+    accuracy = folder.curve(method, trial)["accuracy"].to_numpy()
+    values["epochs_to_convergence"] = 1 + int(np.argmax(accuracy >= 0.99 * accuracy.max()))
+    return [{"metric": metric, "value": float(value)} for metric, value in values.items()]
+
+
+def metrics_of(predictions: RunPredictions) -> dict[str, float]:
+    probabilities, labels = predictions.probabilities, predictions.labels
+    top, known = top_label(probabilities, labels), labels != NONE
+    auroc, aupr = weighted_auroc_aupr(probabilities, labels)
+    values: dict[str, torch.Tensor] = {
+        "auroc": auroc,
+        "aupr": aupr,
+        "correlation": confidence_accuracy_correlation(*top),
+        "correlation_id": confidence_accuracy_correlation(*(value[known] for value in top)),
+        "ece": expected_calibration_error(*top),
+        "adaptive_ece": adaptive_calibration_error(*top),
+        "classwise_ece": classwise_calibration_error(probabilities, labels).mean(),
+        "accuracy_top1_id": top[1][known].double().mean(),
+    }
+    return {name: float(value) for name, value in values.items()}
