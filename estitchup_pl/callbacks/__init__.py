@@ -1,6 +1,6 @@
 """Plug-ins for ``trainer.callbacks``, in the order in which they take effect."""
 
-from estitchup_pl.callbacks.augmentation import EmbeddingAugmentation, EMixup, EStitchup
+from estitchup_pl.callbacks.augmentation import EmbeddingAugmentation, EMixup, EStitchup, ModalityStitch
 from estitchup_pl.callbacks.ood import OODThreshold
 from estitchup_pl.callbacks.predictions import PredictionWriter
 from estitchup_pl.callbacks.softening import LabelSoftening
@@ -10,6 +10,7 @@ __all__ = [
     "EStitchup",
     "EmbeddingAugmentation",
     "LabelSoftening",
+    "ModalityStitch",
     "OODThreshold",
     "PredictionWriter",
 ]

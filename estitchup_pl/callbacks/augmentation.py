@@ -10,7 +10,14 @@ from torch import Tensor
 
 from estitchup_pl.batch import EmbeddingBatch
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.functional import e_mixup, e_stitchup, sample_lambda, sample_pairs, sample_stitch_mask
+from estitchup_pl.functional import (
+    e_mixup,
+    e_stitchup,
+    modality_stitch,
+    sample_lambda,
+    sample_pairs,
+    sample_stitch_mask,
+)
 from estitchup_pl.random import global_seed, keyed_generator
 
 
@@ -98,3 +105,40 @@ class EStitchup(EmbeddingAugmentation):
         """See :func:`estitchup_pl.functional.e_stitchup`."""
         mask = sample_stitch_mask(lam, embeddings.shape[-1], generator=generator)
         return e_stitchup(embeddings, targets, lam, index, mask)
+
+
+class ModalityStitch(EmbeddingAugmentation):
+    """Stitches whole modalities: each comes from the item with probability λ, else from its partner.
+
+    E-Stitchup chooses for each value by itself, so of every modality about a share of λ is kept. Here an item may
+    get the title of one product and the picture of another. With few modalities the shares that come out differ
+    from λ, and often an item keeps all of its own; so the target is weighed by the share that it *has* kept, and
+    an item left whole keeps its target whole.
+
+    Args:
+        alpha: Parameter of the symmetric Beta distribution that λ is drawn from, above 0.
+    """
+
+    def __init__(self, alpha: float = 0.4) -> None:
+        super().__init__(alpha)
+        self._widths: tuple[int, ...] = ()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Learn the widths of the modalities.
+
+        Raises:
+            ConfigError: If there is only one.
+        """
+        modalities: dict[str, int] = pl_module.modalities  # type: ignore[assignment]
+        self._widths = tuple(modalities.values())
+        if len(self._widths) < 2:
+            raise ConfigError(f"ModalityStitch needs at least two modalities, got {list(modalities)}; use EStitchup")
+
+    def mix(
+        self, embeddings: Tensor, targets: Tensor, lam: Tensor, index: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """See :func:`estitchup_pl.functional.modality_stitch`."""
+        if not self._widths:
+            raise ConfigError("ModalityStitch learns the modalities when a fit begins; elsewhere use EStitchup")
+        draws = torch.rand(*lam.shape, len(self._widths), generator=generator, device=lam.device)
+        return modality_stitch(embeddings, targets, draws < lam.unsqueeze(-1), index, self._widths)

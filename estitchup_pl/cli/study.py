@@ -26,6 +26,8 @@ point, the same command goes on where it stopped; with more methods or trials it
 
 _UNKNOWN_OPTION: Final = re.compile(r"(?:[Uu]nrecognized arguments: --|[Oo]ption ')([\w.+-]+)")
 
+_PRINTED_WIDTH: Final = 140
+
 _STAGES: Final = {
     "selection": "choosing hyperparameters",
     "threshold": "finding thresholds",
@@ -82,10 +84,12 @@ def _hint(message: str, parser: ArgumentParser) -> str:
 
 def _print_report(config: StudyConfig, folder: StudyFolder) -> None:
     from estitchup_pl.report import write_report  # drawing libraries, which only the end needs
-    from estitchup_pl.report.tables import study_tables
 
     paths = write_report(folder)
-    Console().print(study_tables(folder))
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PRINTED_WIDTH
+    console.print(paths.tables)
     track(config, folder)
     print(f"report: {paths.html}")
 

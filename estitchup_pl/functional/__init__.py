@@ -3,6 +3,7 @@
 from estitchup_pl.functional.augmentation import (
     e_mixup,
     e_stitchup,
+    modality_stitch,
     sample_lambda,
     sample_pairs,
     sample_stitch_mask,
@@ -51,6 +52,7 @@ __all__ = [
     "e_mixup",
     "e_stitchup",
     "expected_calibration_error",
+    "modality_stitch",
     "none_aware_accuracy",
     "none_score",
     "ranking_scores",

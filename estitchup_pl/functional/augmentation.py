@@ -200,6 +200,47 @@ def e_stitchup(embeddings: Tensor, targets: Tensor, lam: Tensor, index: Tensor, 
     return _stitch(embeddings, index, mask), _average(targets, lam, index)
 
 
+def modality_stitch(
+    embeddings: Tensor, targets: Tensor, keep: Tensor, index: Tensor, widths: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Take each modality whole, from the item or from its partner; weigh the targets by how many came from each.
+
+    No classifier can tell a share of λ from an item in which every modality happens to be its own, so the weight
+    of the item's own target is the share of modalities that it has kept, not the λ they were drawn with.
+
+    Args:
+        embeddings: Finite float ``(*stack, batch, dim)``.
+        targets: Float ``(*stack, batch, classes)``.
+        keep: True where the item keeps its own modality, bool ``(*stack, batch, modalities)``.
+        index: Partner of each item, int64 ``(*stack, batch)``.
+        widths: Columns of each modality, in the order of their concatenation; they sum to ``dim``.
+
+    Returns:
+        Stitched embeddings and mixed targets, in the shapes and types that came in.
+
+    Raises:
+        DataError: If the shapes do not fit together.
+
+    Example:
+        >>> embeddings, targets = torch.tensor([[1.0, 2.0, 3.0], [7.0, 8.0, 9.0]]), torch.eye(2)
+        >>> keep = torch.tensor([[True, False], [True, True]])
+        >>> modality_stitch(embeddings, targets, keep, torch.tensor([1, 0]), widths=[2, 1])
+        (tensor([[1., 2., 9.],
+                [7., 8., 9.]]), tensor([[0.5000, 0.5000],
+                [0.0000, 1.0000]]))
+    """
+    if keep.shape != (*embeddings.shape[:-1], len(widths)) or sum(widths) != embeddings.shape[-1]:
+        raise DataError(
+            f"keep and widths: expected one choice for each item and modality of embeddings {tuple(embeddings.shape)}, "
+            f"and widths that sum to {embeddings.shape[-1]}, got {tuple(keep.shape)} and {list(widths)}"
+        )
+    share = keep.to(targets.dtype).mean(dim=-1)
+    _check_pairs(embeddings, targets, share, index)
+    columns = torch.tensor(widths, device=keep.device)
+    mask = keep.repeat_interleave(columns, dim=-1, output_size=embeddings.shape[-1])
+    return _stitch(embeddings, index, mask), _average(targets, share, index)
+
+
 def _stitch(embeddings: Tensor, index: Tensor, mask: Tensor) -> Tensor:
     """Select by weights of 0 and 1, exact for finite values: torch.where is not vectorised on CPUs.
 
