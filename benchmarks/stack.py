@@ -21,7 +21,7 @@ from estitchup_pl.splits import TrialSplit
 from estitchup_pl.stacking import Run, StackedClassifier, StackedDataModule
 
 METHODS = (
-    lambda: [],
+    list,
     lambda: [LabelSoftening()],
     lambda: [EMixup()],
     lambda: [EStitchup()],

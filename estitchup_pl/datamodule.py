@@ -162,7 +162,9 @@ class EmbeddingDataModule(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: EmbeddingBatch, dataloader_idx: int) -> EmbeddingBatch:
         """Scale the embeddings, before callbacks see them."""
-        batch.embeddings = self.scale.to(batch.embeddings.device)(batch.embeddings)
+        if self.scale.mean.device != batch.embeddings.device:
+            self.scale.to(batch.embeddings.device)
+        batch.embeddings = self.scale(batch.embeddings)
         return batch
 
     def train_dataloader(self) -> EmbeddingLoader:

@@ -160,7 +160,10 @@ class EmbeddingClassifier(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Seed the global generator, for layers of users' own networks that draw from it; begin the mean loss."""
-        torch.manual_seed(derive_seed(global_seed(), "epoch", self.current_epoch, self.global_rank))
+        seed = derive_seed(global_seed(), "epoch", self.current_epoch, self.global_rank)
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":  # torch.manual_seed queues a call with a traceback where there is no GPU
+            torch.cuda.manual_seed(seed)
         self._loss_sum, self._loss_rows = torch.zeros((), device=self.device), 0
 
     def on_train_batch_start(self, batch: EmbeddingBatch, batch_idx: int) -> None:
@@ -249,7 +252,7 @@ class EmbeddingClassifier(pl.LightningModule):
         )
 
     def _steps_per_epoch(self) -> int:
-        _ = self.trainer.estimated_stepping_batches  # makes Lightning count the batches
+        self.trainer.fit_loop.setup_data()  # makes Lightning count the batches, which it does only later
         return math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
 
     def _set_dropout_generator(self, generator: torch.Generator | None) -> None:

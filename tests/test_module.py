@@ -206,6 +206,12 @@ def test_schedules_step_every_batch_or_every_epoch_as_they_are_meant(tmp_path: P
     assert run.optimizers[0].param_groups[0]["lr"] == 3e-4
 
 
+def test_the_cycle_knows_the_length_of_an_epoch_when_steps_are_limited(tmp_path: Path) -> None:
+    run = trainer(tmp_path, epochs=None, max_steps=5)
+    run.fit(classifier(), data())
+    assert run.lr_scheduler_configs[0].scheduler.total_size == 12 * run.num_training_batches
+
+
 def test_users_own_loss_metrics_and_network_take_part(tmp_path: Path) -> None:
     class Own(EmbeddingClassifier):
         def configure_metrics(self) -> MetricCollection:

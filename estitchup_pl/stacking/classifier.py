@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from estitchup_pl.errors import ConfigError
@@ -74,7 +74,7 @@ class StackedClassifier(pl.LightningModule):
         for run in self.runs:
             with run_seed(run.seed):
                 run.model.configure_model()
-        self.network = StackedNetwork(self._networks)
+        self.network = StackedNetwork([run.model.network for run in self.runs if run.model.network is not None])
 
     def configure_optimizers(self) -> StackedOptimizer:
         """Configure the optimizer and schedule of each run."""
@@ -82,18 +82,18 @@ class StackedClassifier(pl.LightningModule):
             raise ConfigError("a stack of runs takes no accumulate_grad_batches: raise data.batch_size instead")
         for run in self.runs:
             run.model.to(self.device)
-        self.network.share_weights(self._networks)
-        _ = self.trainer.estimated_stepping_batches  # makes Lightning make the loaders
+        self.network.share_weights()
+        self.trainer.fit_loop.setup_data()  # makes Lightning make the loaders, which it does only later
         optimizers = []
         for run, loader in zip(self.runs, self._loader.loaders.values(), strict=True):
             run.trainer.num_training_batches = min(len(loader), int(self.trainer.num_training_batches))
             optimizers.append(RunOptimizer.of(run.name, run.model.configure_optimizers()))
-        return StackedOptimizer(self.network.parameters(), optimizers, self._share_gradients)
+        return StackedOptimizer(self.network.parameters(), optimizers, self.network.share_gradients)
 
     def training_step(self, batch: StackedBatch, batch_idx: int) -> Tensor:
         """Sum of the losses of all runs that take part: no run's gradient depends on another's."""
         rows = [len(batch[run].ids) if run in batch else 0 for run in range(len(self.runs))]
-        self.network.draw_dropout(self._networks, rows)
+        self.network.draw_dropout(rows)
         logits = self.network(_stack(batch, rows))
         losses = []
         for run, own in batch.items():
@@ -110,7 +110,7 @@ class StackedClassifier(pl.LightningModule):
     ) -> None:
         """Clip the gradient of each run by itself."""
         for run in self._optimizer.active if gradient_clip_val else ():
-            self._share_gradients(run)
+            self.network.share_gradients(run)
             self.clip_gradients(self._optimizer.runs[run].optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_fit_start(self) -> None:
@@ -157,7 +157,7 @@ class StackedClassifier(pl.LightningModule):
     def on_fit_end(self) -> None:
         """Pass on, and make each run's classifier and data module ordinary ones."""
         self._call("on_fit_end", all_runs=True)
-        self.network.release(self._networks)
+        self.network.release()
         for run in self.runs:
             run.model.to("cpu")
             run.detach()
@@ -198,10 +198,6 @@ class StackedClassifier(pl.LightningModule):
         torch.save(self.unstack(run), path)
 
     @property
-    def _networks(self) -> list[nn.Module]:
-        return [run.model.network for run in self.runs if run.model.network is not None]
-
-    @property
     def _finished(self) -> set[int]:
         finished: set[int] = self.trainer.datamodule.finished  # type: ignore[attr-defined]
         return finished
@@ -215,9 +211,6 @@ class StackedClassifier(pl.LightningModule):
     def _optimizer(self) -> StackedOptimizer:
         optimizer: StackedOptimizer = self.trainer.optimizers[0]  # type: ignore[assignment]
         return optimizer
-
-    def _share_gradients(self, run: int) -> None:
-        self.network.share_gradients(run, self._networks[run])
 
     def _call(self, hook: str, *args: Any, all_runs: bool = False) -> None:
         for position, run in enumerate(self.runs):

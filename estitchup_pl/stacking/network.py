@@ -29,31 +29,34 @@ class StackedNetwork(nn.Sequential):
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__(*(_join(layers) for layers in zip(*_layers_of(networks), strict=True)))
+        # In tuples, so that they are no part of this module.
+        self._networks = tuple(networks)
+        self._dropouts = tuple(zip(_dropouts(self), *map(_dropouts, networks), strict=True))
+        self._shares: list[list[tuple[nn.Parameter, nn.Parameter]]] = []
 
-    def share_weights(self, networks: Sequence[nn.Module]) -> None:
+    def share_weights(self) -> None:
         """Make the weights of each network views of the stack's, whichever device these are on."""
-        for run, network in enumerate(networks):
+        self._shares = [[] for _ in self._networks]
+        for run, network in enumerate(self._networks):
             for (layer, name), (own, _) in zip(_weights(self), _weights(network), strict=True):
                 outputs = getattr(own, name).shape[0]
                 setattr(own, name, nn.Parameter(getattr(layer, name).detach()[run, :outputs]))
+                self._shares[run].append((getattr(layer, name), getattr(own, name)))
 
-    def share_gradients(self, run: int, network: nn.Module) -> None:
+    def share_gradients(self, run: int) -> None:
         """Make the gradients of a network views of the stack's."""
-        for (layer, name), (own, _) in zip(_weights(self), _weights(network), strict=True):
-            weight: nn.Parameter = getattr(own, name)
-            gradient: Tensor | None = getattr(layer, name).grad
-            weight.grad = None if gradient is None else gradient[run, : weight.shape[0]]
+        for stacked, own in self._shares[run]:
+            own.grad = None if stacked.grad is None else stacked.grad[run, : own.shape[0]]
 
-    def draw_dropout(self, networks: Sequence[nn.Module], rows: Sequence[int]) -> None:
+    def draw_dropout(self, rows: Sequence[int]) -> None:
         """Let dropout draw from the generators that the networks have, for so many rows of each."""
-        parts = [_dropouts(network) for network in networks]
-        for layer, *own in zip(_dropouts(self), *parts, strict=True):
+        for layer, *own in self._dropouts:
             layer.generators = [generator for part in own for generator in part.generators or [torch.Generator()]]
             layer.rows = rows
 
-    def release(self, networks: Sequence[nn.Module]) -> None:
+    def release(self) -> None:
         """Give the networks weights of their own again, on the CPU."""
-        for network in networks:
+        for network in self._networks:
             for own, name in _weights(network):
                 setattr(own, name, nn.Parameter(getattr(own, name).detach().to("cpu", copy=True)))
 

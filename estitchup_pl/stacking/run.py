@@ -35,13 +35,18 @@ class Run:
     trainer: RunTrainer = field(init=False, repr=False)
 
     def attach(self, trainer: pl.Trainer) -> None:
-        """Let model and data see the stack's trainer as their own; what the model logs gets the run's name."""
+        """Let model and data see the stack's trainer as their own.
+
+        What the model logs gets the run's name, and goes to Lightning where there is a logger to take it: a value
+        costs Lightning as much as a training step on small data.
+        """
         self.trainer = RunTrainer(trainer, self)
         self.data.trainer = self.model.trainer = self.trainer  # type: ignore[assignment]
 
         def log(name: str, value: Any, *args: Any, **kwargs: Any) -> None:
             self.trainer.callback_metrics[name] = value
-            trainer.lightning_module.log(f"{self.name}/{name}", value, *args, **kwargs)
+            if trainer.loggers:
+                trainer.lightning_module.log(f"{self.name}/{name}", value, *args, **kwargs)
 
         self.model.log = log  # type: ignore[method-assign]
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from blobs import blobs_store
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 from training import SMALL, classifier, trainer, weights
 
 from estitchup_pl import EmbeddingClassifier, EmbeddingDataModule, EmbeddingMLP
@@ -149,7 +150,7 @@ def test_a_resumed_stack_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
 def test_runs_log_under_their_own_names(tmp_path: Path) -> None:
     runs = [run(0), run(3)]
     stack = StackedClassifier(runs)
-    fit = trainer(tmp_path, 1)
+    fit = trainer(tmp_path, 1, logger=CSVLogger(tmp_path), log_every_n_steps=1)
     fit.fit(stack, StackedDataModule(runs))
     assert set(fit.callback_metrics) == {"Control 0/train/loss", "E-Stitchup 3/train/loss"}
 
