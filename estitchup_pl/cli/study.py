@@ -8,6 +8,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -17,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from estitchup_pl.errors import ConfigError, EstitchupError, did_you_mean
 from estitchup_pl.study import StudyConfig, StudyFolder, run_study
+from estitchup_pl.study.config import paper_methods
 from estitchup_pl.study.tracking import check_wandb, track
 
 _DESCRIPTION: Final = """\
@@ -26,7 +28,7 @@ point, the same command goes on where it stopped; with more methods or trials it
 
 _UNKNOWN_OPTION: Final = re.compile(r"(?:[Uu]nrecognized arguments: --|[Oo]ption ')([\w.+-]+)")
 
-_PRINTED_WIDTH: Final = 140
+_PRINTED_WIDTH: Final = 160
 
 _STAGES: Final = {
     "selection": "choosing hyperparameters",
@@ -67,6 +69,8 @@ def study_parser() -> ArgumentParser:
     parser.add_argument("--config", action="config", help="YAML file with options; may be given several times")
     parser.add_argument("--out", type=Path, required=True, help="folder of the study; made if it is not there")
     parser.add_class_arguments(StudyConfig, as_group=False)
+    # As they would stand in a file, so that --print_config can print them.
+    parser.set_defaults(methods={name: asdict(method) for name, method in paper_methods().items()})
     return parser
 
 

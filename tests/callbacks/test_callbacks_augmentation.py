@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from training import classifier, data, trainer
+from training import classifier, data, trainer, weights
 
 from estitchup_pl.batch import EmbeddingBatch
-from estitchup_pl.callbacks import EmbeddingAugmentation, EMixup, EStitchup
+from estitchup_pl.callbacks import EmbeddingAugmentation, EMixup, EStitchup, ModalityStitch
 from estitchup_pl.errors import ConfigError
 
 
@@ -107,3 +107,40 @@ def test_training_sees_the_mixed_batch_and_evaluation_does_not(tmp_path: Path) -
     trainer(tmp_path, epochs=1, callbacks=[Ones()]).fit(classifier(network=Network), data())
     assert seen["train"] == {5.0}
     assert len(seen["val"]) > 100
+
+
+def stitching(widths: dict[str, int], alpha: float = 1.0) -> ModalityStitch:
+    callback = ModalityStitch(alpha)
+    callback.on_train_start(None, SimpleNamespace(modalities=widths))
+    return callback
+
+
+def test_modality_stitch_takes_modalities_whole_and_weighs_targets_by_what_was_kept() -> None:
+    widths = {"title": 7, "image": 3, "price": 2}
+    before, after = batch(size=500, dim=12), mixed(stitching(widths), size=500, dim=12)
+    own = torch.stack([part.all(-1) for part in (after.embeddings == before.embeddings).split([7, 3, 2], -1)], -1)
+    lam, partner = shares(after.targets)
+    other = after.embeddings == before.embeddings[partner]
+    assert (own.repeat_interleave(torch.tensor([7, 3, 2]), -1) | other)[lam < 1].all()
+    torch.testing.assert_close(own.float().mean(-1), lam)
+    assert set((3 * lam).round().int().tolist()) == {0, 1, 2, 3}
+    assert torch.equal(mixed(stitching(widths), dim=12).targets, mixed(stitching(widths), dim=12).targets)
+
+
+def test_modality_stitch_learns_the_modalities_in_a_fit_and_refuses_one_alone(tmp_path: Path) -> None:
+    trainer(tmp_path, epochs=1, callbacks=[ModalityStitch()]).fit(classifier(), data())
+    with pytest.raises(ConfigError, match="at least two modalities"):
+        trainer(tmp_path, epochs=1, callbacks=[ModalityStitch()]).fit(classifier(), data(modalities=["title"]))
+    with pytest.raises(ConfigError, match="when a fit begins"):
+        mixed(ModalityStitch())
+
+
+def test_modality_stitch_resumes_bit_exactly(tmp_path: Path) -> None:
+    whole, half, resumed = (classifier() for _ in range(3))
+    trainer(tmp_path, epochs=4, callbacks=[ModalityStitch()]).fit(whole, data())
+    first = trainer(tmp_path, epochs=2, callbacks=[ModalityStitch()])
+    first.fit(half, data())
+    first.save_checkpoint(tmp_path / "half.ckpt")
+    trainer(tmp_path, epochs=4, callbacks=[ModalityStitch()]).fit(resumed, data(), ckpt_path=tmp_path / "half.ckpt")
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(resumed)[name], value), name

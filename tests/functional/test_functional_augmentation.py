@@ -11,7 +11,15 @@ from scipy import stats
 from torch import Tensor
 
 from estitchup_pl.errors import ConfigError, DataError
-from estitchup_pl.functional import augmentation, e_mixup, e_stitchup, sample_lambda, sample_pairs, sample_stitch_mask
+from estitchup_pl.functional import (
+    augmentation,
+    e_mixup,
+    e_stitchup,
+    modality_stitch,
+    sample_lambda,
+    sample_pairs,
+    sample_stitch_mask,
+)
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 seeds = st.integers(0, 2**32)
@@ -251,3 +259,36 @@ class TestMixing:
         for wrong in (mask[:, :-1], mask.float()):
             with pytest.raises(DataError, match="mask: expected bool"):
                 e_stitchup(*batch, wrong)
+
+
+class TestModalityStitch:
+    WIDTHS = (3, 1, 4)
+
+    @pytest.mark.parametrize("shape", [(9,), (2, 6), (1,), (0,)])
+    def test_equals_taking_each_modality_item_by_item(self, shape):
+        embeddings, targets, _, index, _ = draw_batch(0, *shape, dim=sum(self.WIDTHS))
+        keep = torch.rand(*shape, len(self.WIDTHS), generator=generator(1)) < 0.5
+        stitched, mixed = modality_stitch(embeddings, targets, keep, index, self.WIDTHS)
+        for place in np.ndindex(*shape):
+            partner = (*place[:-1], int(index[place]))
+            parts = zip(embeddings[place].split(self.WIDTHS), embeddings[partner].split(self.WIDTHS), strict=True)
+            chosen = [own if kept else other for kept, (own, other) in zip(keep[place], parts, strict=True)]
+            assert torch.equal(stitched[place], torch.cat(chosen))
+            share = float(keep[place].float().mean())
+            torch.testing.assert_close(mixed[place], share * targets[place] + (1 - share) * targets[partner])
+
+    def test_an_item_left_whole_keeps_its_target(self):
+        embeddings, targets, _, index, _ = draw_batch(2, 5, dim=sum(self.WIDTHS))
+        keep = torch.ones(5, 3, dtype=torch.bool)
+        stitched, mixed = modality_stitch(embeddings, targets, keep, index, self.WIDTHS)
+        assert torch.equal(stitched, embeddings)
+        assert torch.equal(mixed, targets)
+
+    @pytest.mark.parametrize(("modalities", "widths"), [(2, (3, 5)), (3, (3, 1, 5)), (2, (3, 1, 4))])
+    def test_refuses_what_does_not_fit(self, modalities, widths):
+        embeddings, targets, _, index, _ = draw_batch(0, 4, dim=8)
+        keep = torch.ones(4, modalities, dtype=torch.bool)
+        if len(widths) == modalities and sum(widths) == 8:
+            keep = keep[:-1]
+        with pytest.raises(DataError, match="keep and widths"):
+            modality_stitch(embeddings, targets, keep, index, widths)

@@ -1,0 +1,92 @@
+"""``estitchup study`` as a user types it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from commands import Run, runner
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "study"
+SHORT = ("--trials=1", "--epochs=2", "--selection.epochs=1", "--hidden=[8]", "--curve_every=1", "--accelerator=cpu")
+BASE = {
+    "store": "digits",
+    "scaling": "standardize",
+    "train_fraction": 0.3,
+    "unknown_classes": ["eight", "nine"],
+    "held_out": 2,
+    "methods": {"Control": {"callbacks": []}},
+}
+OWN = """
+import lightning.pytorch as pl
+
+
+class Doubling(pl.Callback):
+    def __init__(self, factor: float = 2.0):
+        self.factor = factor
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        batch.embeddings = batch.embeddings * self.factor
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    return runner(tmp_path, monkeypatch, capfd)
+
+
+def test_a_study_with_a_method_of_ones_own_ends_with_tables_and_report(run: Run, tmp_path: Path):
+    (tmp_path / "my_plugins.py").write_text(OWN)
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(BASE))
+    more = {"Doubled": {"callbacks": [{"class_path": "my_plugins.Doubling"}], "grid": {"factor": [1.5, 2.0]}}}
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump({"more_methods": more}))
+    status, out, err = run("study", "--config", "base.yaml", "--config", "more.yaml", "--out=demo", *SHORT)
+    assert status == 0, err
+    assert "Control" in out
+    assert "Doubled" in out
+    assert "finding thresholds: 2 fits of 2 epochs" in err
+    assert out.strip().endswith("report: demo/report.html")
+    for name in ("study.json", "results.parquet", "tables.md", "tables.json", "report.html"):
+        assert (tmp_path / "demo" / name).is_file()
+    status, _, err = run("study", "--config", "base.yaml", "--out=demo", *SHORT, "--epochs=3")
+    assert status == 2
+    assert "epochs was 2" in err
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_names_what_is_there(run: Run, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from estitchup_pl.cli import study
+    from estitchup_pl.study.methods import check_methods
+
+    monkeypatch.setattr(study, "run_study", lambda config, folder, report: check_methods(config))
+    monkeypatch.setattr(study, "_print_report", lambda config, folder: None)
+    status, _, err = run("study", "--config", config, "--out=x")
+    assert status == 0, err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--epoch=3",), "did you mean 'epochs'"),
+        (("--selection.metri=ece",), "did you mean 'selection.metric'"),
+        (('--more_methods={"A": {"callback": []}}',), "did you mean 'callbacks'"),
+        (("--trials=0",), "trials must be at least 1"),
+        (("--store=nowhere",), "nowhere"),
+        (('--more_methods={"A": {"callbacks": [{"class_path": "EMixUp"}]}}',), "did you mean 'EMixup'"),
+    ],
+)
+def test_a_wrong_call_is_explained(run: Run, words: tuple[str, ...], message: str):
+    status, _, err = run("study", "--config", CONFIGS / "digits.yaml", "--out=x", *words)
+    assert status in (1, 2)
+    assert err.startswith("error: ")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_help_and_print_config(run: Run, capfd: pytest.CaptureFixture[str]):
+    for word, expected in (("--help", "--more_methods"), ("--print_config", "Soft E-Mixup:")):
+        with pytest.raises(SystemExit) as stop:
+            run("study", "--store=digits", "--out=x", word)
+        assert not stop.value.code
+        assert expected in capfd.readouterr().out

@@ -1,0 +1,95 @@
+"""A study that was interrupted ends as one that was not; a finished fit is never done again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small import STITCH, digits_config
+
+from estitchup_pl.errors import ConfigError
+from estitchup_pl.study import MethodConfig, StudyConfig, StudyFolder, fitting, run_study
+
+OPTIONS = {"trials": 1, "epochs": 2, "stack_size": 1}
+
+
+class KilledError(Exception):
+    pass
+
+
+class Fits:
+    """Counts the runs that are fitted, and kills the study before one of them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, kill_before: int | None = None) -> None:
+        self.names: list[str] = []
+        self.kill_before = kill_before
+        original = fitting.fit_runs
+
+        def fit_runs(runs, max_epochs, *, on_fitted, **options):
+            for run in runs:  # a stack of one each, so that there is something between any two
+                if len(self.names) == self.kill_before:
+                    raise KilledError
+                self.names.append(run.name)
+                original([run], max_epochs, on_fitted=on_fitted, **options)
+
+        monkeypatch.setattr(fitting, "fit_runs", fit_runs)
+
+
+def finish(config: StudyConfig, path: Path) -> StudyFolder:
+    return run_study(config, StudyFolder(path))
+
+
+def test_killed_anywhere_it_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    methods = {"A": MethodConfig([STITCH], {"alpha": [0.2, 0.8]}), "E": MethodConfig(base="A", ensemble=2)}
+    config = digits_config(**OPTIONS, methods=methods)
+    with monkeypatch.context() as patch:
+        whole_fits = Fits(patch)
+        whole = finish(config, tmp_path / "whole")
+    assert len(whole_fits.names) == 2 + 3 + 3
+    for kill_before in (1, 2, 4, 7):  # within selection, between stages, within an ensemble
+        path = tmp_path / str(kill_before)
+        with monkeypatch.context() as patch:
+            before = Fits(patch, kill_before)
+            with pytest.raises(KilledError):
+                finish(config, path)
+        with monkeypatch.context() as patch:
+            after = Fits(patch)
+            resumed = finish(config, path)
+        assert before.names + after.names == whole_fits.names
+        assert resumed.results().equals(whole.results())
+        np.testing.assert_array_equal(resumed.read_logits("E", 0, "logits"), whole.read_logits("E", 0, "logits"))
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    finish(digits_config(**OPTIONS), tmp_path)
+    return tmp_path
+
+
+def test_what_is_there_is_kept_and_what_is_new_is_run(finished: Path, monkeypatch: pytest.MonkeyPatch):
+    fits = Fits(monkeypatch)
+    finish(digits_config(**OPTIONS), finished)
+    assert fits.names == []
+    own = digits_config(**OPTIONS)
+    more = {**own.methods, "Wide": MethodConfig([STITCH])}
+    folder = finish(digits_config(**{**OPTIONS, "trials": 2, "stack_size": 4}, methods=more, name="other"), finished)
+    assert {name.split(",")[0] for name in fits.names if "trial 0" in name} == {"Wide"}
+    assert {name.split(",")[0] for name in fits.names if "trial 1" in name} == {"Control", "E-Stitchup", "Wide"}
+    assert set(folder.results()["study"].to_pylist()) == {"other"}
+
+
+def test_a_changed_configuration_is_refused_by_name(finished: Path):
+    changes = {
+        "epochs was 2 .* is 3 now": digits_config(**{**OPTIONS, "epochs": 3}),
+        r"unknown_classes was \[\"eight\", \"nine\"\]": digits_config(**OPTIONS, unknown_classes=[]),
+        r"methods\.E-Stitchup\.grid\.alpha was \[0\.2, 0\.8\]": digits_config(
+            **OPTIONS, methods={"E-Stitchup": MethodConfig([STITCH], {"alpha": [0.2, 0.4]})}
+        ),
+    }
+    for message, config in changes.items():
+        with pytest.raises(ConfigError, match=message) as error:
+            finish(config, finished)
+        assert "another --out" in str(error.value)
+    assert json.loads((finished / "study.json").read_text())["config"]["epochs"] == 2
