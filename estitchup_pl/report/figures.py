@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 from estitchup_pl.extraction.optional import require
-from estitchup_pl.report.curves import MethodCurves, Rows
+from estitchup_pl.report.curves import MethodCurves
 
 WIDTH, HEIGHT = 270, 190
 GREY: Final = "#808890"  # seen on a light and on a dark page
@@ -35,13 +36,15 @@ class Figure:
         key: Name of its file.
         title: Heading.
         caption: What it shows and how to read it.
-        draw: Draws the panel of a method; nothing where the method has no such data.
+        draw: Draws the panel of a method from data named as the fields of :class:`MethodCurves`.
+        data: Field without which there is nothing to draw.
     """
 
     key: str
     title: str
     caption: str
-    draw: Callable[[MethodCurves], Any]
+    draw: Callable[[], Any]
+    data: str
 
 
 def _altair() -> Any:
@@ -54,12 +57,12 @@ def _x(title: str, *, unit: bool = True) -> Any:
     return alt.X("x:Q", title=title, scale=scale, axis=alt.Axis(tickCount=5, grid=False))
 
 
-def _lines(rows: Rows, names: list[str], x: Any, title: str, scale: Any, ratio: bool = False) -> Any:
+def _lines(data: str, names: list[str], x: Any, title: str, scale: Any, ratio: bool = False) -> Any:
     """Line of means, on a band of one standard deviation unless it is a ratio, with its numbers under the pointer."""
     alt = _altair()
     legend = _legend(values=names)
     colour = alt.Scale(domain=SERIES)  # one colour for each in every figure
-    base = alt.Chart(alt.Data(values=rows)).encode(
+    base = alt.Chart(alt.NamedData(data)).encode(
         x=x,
         color=alt.Color("series:N", scale=colour, legend=legend),
         tooltip=[
@@ -86,14 +89,14 @@ def _share(alt: Any) -> Any:
     return alt.Scale(domain=[0, 1])
 
 
-def _threshold_accuracies(curves: MethodCurves) -> Any:
+def _threshold_accuracies() -> Any:
     alt = _altair()
-    return _lines(curves.accuracies, ["known", "none"], _x("confidence threshold"), "accuracy", _share(alt))
+    return _lines("accuracies", ["known", "none"], _x("confidence threshold"), "accuracy", _share(alt))
 
 
-def _reliability(curves: MethodCurves) -> Any:
+def _reliability() -> Any:
     alt = _altair()
-    base = alt.Chart(alt.Data(values=curves.reliability)).encode(
+    base = alt.Chart(alt.NamedData("reliability")).encode(
         tooltip=[
             alt.Tooltip("confidence:Q", title="mean confidence"),
             alt.Tooltip("mean:Q", title="accuracy"),
@@ -114,18 +117,16 @@ def _diagonal() -> Any:
     return alt.Chart(ends).mark_line(strokeDash=[4, 3], strokeWidth=1.5, color=GREY).encode(x="x:Q", y="y:Q")
 
 
-def _epochs(curves: MethodCurves) -> Any:
+def _epochs() -> Any:
     alt = _altair()
-    if not curves.epochs:
-        return None
-    return _lines(curves.epochs, ["none", "overall"], _x("epoch", unit=False), "accuracy", _share(alt))
+    return _lines("epochs", ["none", "overall"], _x("epoch", unit=False), "accuracy", _share(alt))
 
 
-def _ratios(curves: MethodCurves) -> Any:
+def _ratios() -> Any:
     alt = _altair()
     x = _x("confidence threshold")
     rules = (
-        alt.Chart(alt.Data(values=curves.thresholds))
+        alt.Chart(alt.NamedData("thresholds"))
         .mark_rule(strokeWidth=1.5, color=GREY)
         .encode(
             x=x,
@@ -133,14 +134,14 @@ def _ratios(curves: MethodCurves) -> Any:
             tooltip=[alt.Tooltip("series:N", title="heuristic"), alt.Tooltip("x:Q", title="threshold")],
         )
     )
-    left = _lines(curves.threshold_accuracies, SERIES, x, "accuracy", _share(alt))
-    right = _lines(curves.ratios, SERIES, x, "TP / (FP + FN)", alt.Scale(domainMin=0), ratio=True)
+    left = _lines("threshold_accuracies", SERIES, x, "accuracy", _share(alt))
+    right = _lines("ratios", SERIES, x, "TP / (FP + FN)", alt.Scale(domainMin=0), ratio=True)
     return alt.layer(left, right, rules).resolve_scale(y="independent")
 
 
-def _histogram(curves: MethodCurves) -> Any:
+def _histogram() -> Any:
     alt = _altair()
-    base = alt.Chart(alt.Data(values=curves.histogram)).encode(
+    base = alt.Chart(alt.NamedData("histogram")).encode(
         tooltip=[
             alt.Tooltip("x:Q", title="confidence from"),
             alt.Tooltip("x2:Q", title="to"),
@@ -165,6 +166,7 @@ FIGURES: Final = (
         'Accuracy of known classes and of "none" on the test rows when everything below the threshold is called '
         '"none". The wider the range over which neither breaks down, the easier a threshold is chosen.',
         _threshold_accuracies,
+        "accuracies",
     ),
     Figure(
         "figure-4",
@@ -172,12 +174,14 @@ FIGURES: Final = (
         "Accuracy of the test rows in ten bins of confidence (bars), and their mean confidence (points). On the dashed "
         "line confidence is what it claims to be; below it the method is overconfident.",
         _reliability,
+        "reliability",
     ),
     Figure(
         "figure-5",
         "Figure 5: accuracy in the course of training",
         'Overall and "none" accuracy after each epoch, at the threshold of the intersection heuristic.',
         _epochs,
+        "epochs",
     ),
     Figure(
         "figure-6",
@@ -186,12 +190,14 @@ FIGURES: Final = (
         'false positives and false negatives of known classes and of "none" (dashed, right axis), and upright the '
         "means of the thresholds that the two heuristics chose.",
         _ratios,
+        "ratios",
     ),
     Figure(
         "figure-7",
         "Figure 7: confidences",
         "Share of the test rows in twenty bins of confidence.",
         _histogram,
+        "histogram",
     ),
 )
 
@@ -202,29 +208,46 @@ def picture(figure: Figure, methods: list[MethodCurves]) -> bytes | None:
     Raises:
         ConfigError: If altair or vl-convert is not installed.
     """
-    alt, converter = _altair(), require("vl_convert", "report", "drawing figures")
+    converter = require("vl_convert", "report", "drawing figures")
     panels = [
-        panel.properties(width=WIDTH, height=HEIGHT, title=curves.method)
+        {**panel, "width": WIDTH, "title": curves.method}
         for curves in methods
-        if (panel := figure.draw(curves)) is not None
+        if (panel := page_panel(figure, curves)) is not None
     ]
     if not panels:
         return None
-    chart = alt.concat(*panels, columns=3, title=figure.title).to_dict()
-    image: bytes = converter.vegalite_to_png(chart | {"config": LIGHT}, vl_version=vega_lite_version(), scale=2)
+    chart = {"concat": panels, "columns": 3, "title": figure.title, "config": LIGHT}
+    image: bytes = converter.vegalite_to_png(chart, vl_version=vega_lite_version(), scale=2)
     return image
 
 
 def page_panel(figure: Figure, curves: MethodCurves) -> dict[str, Any] | None:
     """Vega-Lite of a panel as wide as its place on the page, without colours; None where there is no data."""
-    panel = figure.draw(curves)
-    if panel is None:
+    if not getattr(curves, figure.data):
         return None
-    return _without_colours(panel.properties(width="container", height=HEIGHT))
+    filled: dict[str, Any] = _fill(_template(figure), curves)
+    return filled
 
 
-def _without_colours(chart: Any) -> dict[str, Any]:
-    return {key: value for key, value in chart.to_dict().items() if key != "config"}
+@cache
+def _template(figure: Figure) -> dict[str, Any]:
+    return _specification(figure.draw())
+
+
+def _fill(part: Any, curves: MethodCurves) -> Any:
+    """Put rows where a chart names its data; Altair itself would copy them many times."""
+    if isinstance(part, list):
+        return [_fill(item, curves) for item in part]
+    if not isinstance(part, dict):
+        return part
+    rows = getattr(curves, part["name"]) if part.keys() == {"name"} else None
+    return {"values": rows} if rows is not None else {key: _fill(value, curves) for key, value in part.items()}
+
+
+def _specification(chart: Any) -> dict[str, Any]:
+    """Vega-Lite as wide as its place, without Altair's own theme."""
+    content = chart.properties(width="container", height=HEIGHT).to_dict()
+    return {key: value for key, value in content.items() if key not in ("$schema", "config")}
 
 
 def outcome_chart() -> dict[str, Any]:
@@ -242,7 +265,7 @@ def outcome_chart() -> dict[str, Any]:
     )
     here = alt.Chart(alt.Data(values=[{}])).transform_calculate(x="threshold").mark_rule(strokeWidth=2, color=GREY)
     chart = alt.layer(lines, here.encode(x=x)).add_params(alt.param(name="threshold", value=0))
-    return _without_colours(chart.properties(width="container", height=HEIGHT))
+    return _specification(chart)
 
 
 def vega_lite_version() -> str:

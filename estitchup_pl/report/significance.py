@@ -14,7 +14,7 @@ With few trials an interval says little of trials that were not drawn; with one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -114,26 +114,53 @@ def bootstrap(trials: Sequence[Sequence[RowStatistics]], resamples: int, seed: i
     Returns:
         The mean over trials, ``(methods, metrics)``, and that of each resample, ``(resamples, methods, metrics)``.
     """
-    estimate = np.mean([metrics_of(methods, np.ones(len(methods[0].cell))) for methods in trials], axis=0)
+    estimate = np.mean([metrics_of(row_sums(rows, np.ones(len(rows[0].cell)))) for rows in trials], axis=0)
     drawn = np.random.default_rng((seed, 0)).integers(len(trials), size=(resamples, len(trials)))
     samples = np.zeros((resamples, *estimate.shape))
-    for trial, methods in enumerate(trials):
-        rows = len(methods[0].cell)
-        source = np.random.default_rng((seed, 1, trial))
-        for resample in np.nonzero(drawn == trial)[0]:
-            times = np.bincount(source.integers(rows, size=rows, dtype=np.int32), minlength=rows).astype(np.float64)
-            samples[resample] += metrics_of(methods, times)
+    for trial, rows in enumerate(trials):
+        resample = np.nonzero(drawn == trial)[0]
+        sums = [row_sums(rows, times) for times in _resampled_rows(len(rows[0].cell), len(resample), (seed, 1, trial))]
+        if sums:
+            np.add.at(samples, resample, metrics_of(np.stack(sums)))
     return estimate, samples / len(trials)
 
 
-def metrics_of(methods: Sequence[RowStatistics], times: Floats) -> Floats:
-    """Compute :data:`METRICS` of each method, ``(methods, metrics)``, every row counted as often as ``times`` says."""
-    ranking: Floats = np.stack([times @ rows.ranking for rows in methods]) / times.sum()
-    counts = np.stack([np.bincount(rows.cell, times, 2 * _BINS) for rows in methods]).reshape(-1, _BINS, 2)
-    confidence = np.stack([np.bincount(rows.cell, times * rows.confidence, 2 * _BINS) for rows in methods])
-    sums = np.stack([counts.sum(axis=-1), confidence.reshape(-1, _BINS, 2).sum(axis=-1), counts[..., 1]])
-    calibration = [_calibration_error(_merge(sums, ECE_BINS)), _correlation(_merge(sums, CORRELATION_BINS))]
-    return np.concatenate([ranking, np.stack(calibration, axis=1)], axis=1)
+def _resampled_rows(rows: int, number: int, key: tuple[int, ...]) -> Iterator[Floats]:
+    source = np.random.default_rng(key)
+    for _ in range(number):
+        drawn = source.integers(rows, size=rows, dtype=np.int32)
+        yield np.bincount(drawn, minlength=rows).astype(np.float64)
+
+
+def row_sums(methods: Sequence[RowStatistics], times: Floats) -> Floats:
+    """Sum over rows, each counted as often as ``times`` says, all that :func:`metrics_of` needs.
+
+    Returns:
+        For each method the number of rows, the two contributions to the ranking, and for each cell of
+        :attr:`RowStatistics.cell` the rows and their confidence; ``(methods, sums)``.
+    """
+    return np.stack(
+        [
+            np.concatenate(
+                [
+                    [times.sum()],
+                    times @ rows.ranking,
+                    np.bincount(rows.cell, times, 2 * _BINS),
+                    np.bincount(rows.cell, times * rows.confidence, 2 * _BINS),
+                ]
+            )
+            for rows in methods
+        ]
+    )
+
+
+def metrics_of(sums: Floats) -> Floats:
+    """Compute :data:`METRICS`, ``(..., metrics)``, from the sums of :func:`row_sums`, ``(..., sums)``."""
+    rows, ranking, cells = np.split(sums, [1, 3], axis=-1)
+    count, confidence = np.moveaxis(cells.reshape(*sums.shape[:-1], 2, _BINS, 2), -3, 0)
+    bins = np.stack([count.sum(axis=-1), confidence.sum(axis=-1), count[..., 1]])
+    calibration = [_calibration_error(_merge(bins, ECE_BINS)), _correlation(_merge(bins, CORRELATION_BINS))]
+    return np.concatenate([ranking / rows, np.stack(calibration, axis=-1)], axis=-1)
 
 
 def _merge(sums: Floats, bins: int) -> Floats:
