@@ -15,7 +15,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/python examples/digits.py
+	$(BIN)/estitchup study --config configs/study/digits.yaml --out demo
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
