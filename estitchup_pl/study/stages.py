@@ -51,12 +51,16 @@ def find_thresholds(study: StudyState) -> None:
     """Fit without some classes, and find temperature and thresholds on the rows that validate (Sec. 4.3)."""
     folder = study.folder
 
+    def finish(method: str, trial: int, logits: Logits | None) -> None:
+        if logits is not None and folder.read_note(method, trial, "threshold") is None:
+            folder.write_logits(method, trial, "threshold_logits", logits)
+            _write_thresholds(study, method, trial)
+
     def take(job: Job, logits: Logits | None) -> None:
         if logits is None:
             folder.write_note(job.method, job.trial, "threshold", {"diverged": True})
-        elif (joined := study.joined(job, logits)) is not None and not _is_lost(study, job.method, job.trial):
-            folder.write_logits(job.method, job.trial, "threshold_logits", joined)
-            _write_thresholds(study, job.method, job.trial)
+        else:
+            finish(job.method, job.trial, study.keep(job, logits))
 
     pairs = [pair for pair in study.unfinished() if folder.read_note(*pair, "threshold") is None]
     jobs = [job for method, trial in pairs for job in study.missing_members("threshold", method, trial)]
@@ -64,6 +68,8 @@ def find_thresholds(study: StudyState) -> None:
     for method, trial in pairs:
         if not study.config.methods[method].is_fitted:
             _write_thresholds(study, method, trial)
+        else:  # interrupted between its last member and the mean of all
+            finish(method, trial, study.joined("threshold", method, trial))
 
 
 def fit_finally(study: StudyState) -> None:
@@ -74,7 +80,7 @@ def fit_finally(study: StudyState) -> None:
     def take(job: Job, logits: Logits | None) -> None:
         if logits is None:
             _write_record(study, job.method, job.trial, diverged=True)
-        elif (joined := study.joined(job, logits)) is not None and not folder.has_run(job.method, job.trial):
+        elif (joined := study.keep(job, logits)) is not None and not folder.has_run(job.method, job.trial):
             curve = job.callbacks[0].table() if job.callbacks else None  # type: ignore[attr-defined]
             _write_record(study, job.method, job.trial, logits=joined, curve=curve)
 
@@ -91,9 +97,12 @@ def fit_finally(study: StudyState) -> None:
                 job = replace(job, callbacks=(AccuracyCurve(rows[trial], threshold, config.curve_every),))
             jobs.append(job)
     study.fit(jobs, config.epochs, take)
-    for method, trial in study.unfinished():  # what is made of another method's logits
-        base = config.methods[method].base
-        _write_record(study, method, trial, diverged=folder.record(str(base), trial).diverged)
+    for method, trial in study.unfinished():
+        if config.methods[method].is_fitted:  # interrupted between its last member and the mean of all
+            _write_record(study, method, trial, logits=study.joined("final", method, trial))
+        else:  # what is made of another method's logits
+            diverged = folder.record(str(config.methods[method].base), trial).diverged
+            _write_record(study, method, trial, diverged=diverged)
 
 
 def _score(study: StudyState, job: Job, logits: Logits) -> float:

@@ -114,17 +114,23 @@ class StudyState:
             if self.folder.read_logits(method, trial, member_name(stage, member)) is None
         ]
 
-    def joined(self, job: Job, logits: Logits) -> Logits | None:
-        """Logits of the method that a job is a member of; ``None`` while other members are missing."""
-        members = self.config.methods[job.method].ensemble
-        if members == 1:
+    def keep(self, job: Job, logits: Logits) -> Logits | None:
+        """Take in the logits of a fit.
+
+        Returns:
+            The logits of its method: these, or the mean of an ensemble, ``None`` while members are missing.
+        """
+        if self.config.methods[job.method].ensemble == 1:
             return logits
         self.folder.write_logits(job.method, job.trial, member_name(job.stage, job.number), logits)
-        stored = [
-            self.folder.read_logits(job.method, job.trial, member_name(job.stage, member)) for member in range(members)
-        ]
-        there = [member for member in stored if member is not None]
-        return mean_logits(there) if len(there) == members else None
+        return self.joined(job.stage, job.method, job.trial)
+
+    def joined(self, stage: Stage, method: str, trial: int) -> Logits | None:
+        """Mean of the members of an ensemble, ``None`` while some are missing."""
+        names = [member_name(stage, member) for member in range(self.config.methods[method].ensemble)]
+        members = [self.folder.read_logits(method, trial, name) for name in names]
+        there = [member for member in members if member is not None]
+        return mean_logits(there) if len(there) == len(members) else None
 
 
 def values_of(entry: dict[str, float]) -> Values:

@@ -62,6 +62,26 @@ def test_killed_anywhere_it_goes_on_and_ends_the_same(tmp_path: Path, monkeypatc
         np.testing.assert_array_equal(resumed.read_logits("E", 0, "logits"), whole.read_logits("E", 0, "logits"))
 
 
+def test_an_ensemble_killed_before_its_members_are_joined_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config = digits_config(**OPTIONS, methods={"E": MethodConfig(ensemble=2)})
+    folder = finish(config, tmp_path)
+    expected = folder.results()
+    fits = Fits(monkeypatch)
+    for names in (("run.json", "logits.npy"), ("run.json", "threshold.json", "threshold_logits.npy")):
+        for name in names:
+            (folder.run_path("E", 0) / name).unlink()
+        assert finish(config, tmp_path).results().equals(expected)
+    assert fits.names == []
+
+
+def test_what_needs_no_fit_can_be_added_later(finished: Path, monkeypatch: pytest.MonkeyPatch):
+    fits = Fits(monkeypatch)
+    methods = {**digits_config().methods, "Scaled": MethodConfig(base="Control", temperature=True)}
+    folder = finish(digits_config(**OPTIONS, methods=methods), finished)
+    assert fits.names == []
+    assert folder.record("Scaled", 0).temperature != 1
+
+
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
     finish(digits_config(**OPTIONS), tmp_path)
