@@ -69,6 +69,11 @@ def explorer(study: StudyRuns) -> dict[str, Any]:
     }
 
 
+def mean_thresholds(runs: list[Run]) -> dict[str, float]:
+    """Mean threshold of each heuristic."""
+    return {name: float(np.mean([run.record.thresholds[name] for run in runs])) for name in HEURISTICS}
+
+
 def _method(method: str, study: StudyRuns) -> dict[str, Any]:
     runs = study.of(method)
     views = [{"name": f"trial {trial}", **_view([run])} for trial, run in zip(study.trials, runs, strict=True)]
@@ -76,14 +81,14 @@ def _method(method: str, study: StudyRuns) -> dict[str, Any]:
     return {
         "name": method,
         "views": mean + views,
-        "examples": [_examples(run) for run in runs],
+        "examples": [_examples(run, mean_thresholds(runs)) for run in runs],
         "classes": class_results(runs),
     }
 
 
 def _view(runs: list[Run]) -> dict[str, Any]:
     """One choice of the slider: a run, or the mean of several."""
-    chosen = {name: float(np.mean([run.record.thresholds[name] for run in runs])) for name in HEURISTICS}
+    chosen = mean_thresholds(runs)
     thresholds = np.sort([*SLIDER_GRID, *chosen.values()])
     result = mean_outcome(runs, thresholds)
     shares = {name: _steps(np.rint(values * UNITS)) for name, values in result._asdict().items() if name != "labelling"}
@@ -134,13 +139,13 @@ def class_results(runs: list[Run]) -> list[list[Any]]:
     return sorted(rows, key=lambda row: (row[2], -row[1]))
 
 
-def _examples(run: Run) -> list[list[Any]]:
-    """Test items over the whole range of confidence, most of them near the chosen thresholds."""
+def _examples(run: Run, means: dict[str, float]) -> list[list[Any]]:
+    """Test items over the whole range of confidence, most of them near the run's thresholds and the means of all."""
     confidence = run.test.confidence.double().numpy()
     order = np.argsort(confidence, kind="stable")
     ascending = confidence[order]
     places = set(np.searchsorted(ascending, np.arange(_EXAMPLE_STEPS) / _EXAMPLE_STEPS).tolist())
-    for chosen in run.record.thresholds.values():
+    for chosen in (*run.record.thresholds.values(), *means.values()):
         middle = int(np.searchsorted(ascending, chosen, side="right"))
         places |= set(range(middle - _EXAMPLES_NEAR, middle + _EXAMPLES_NEAR))
     rows = order[sorted(place for place in places if 0 <= place < len(order))]

@@ -227,7 +227,8 @@ class StudyTables:
             "convergence",
             "Epochs to convergence",
             "First epoch whose overall accuracy is within 1 % of the best of the run; in brackets the standard "
-            "deviation over trials. The paper: E-Mixup converges in half the epochs of the control (Sec. 4.1).",
+            "deviation over trials."
+            + (" The paper: E-Mixup takes half the epochs of the control (Sec. 4.1)." if self.beside_paper else ""),
             ("Method", "Epochs"),
             tuple((method, cell(method)) for method in self.methods),
         )
