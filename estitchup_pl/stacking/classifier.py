@@ -27,7 +27,8 @@ class StackedClassifier(pl.LightningModule):
     """Trains several runs at once, each as it would be trained alone.
 
     The hooks of a run's callbacks and of its classifier are called with that run's own trainer
-    (:class:`RunTrainer`), classifier and batches, so callbacks need to know nothing of stacks. A run whose loss is
+    (:class:`RunTrainer`), classifier and batches, so callbacks need to know nothing of stacks: ``setup``, and those
+    at the start and end of the fit, of training, of an epoch and of a batch. A run whose loss is
     no longer finite, or one whose callback sets ``trainer.should_stop``, takes no further part; the others go on.
     There is no validation during the fit: let a callback predict with ``pl_module.predict_proba`` at the end of an
     epoch, or test the runs one by one afterwards.
@@ -130,11 +131,17 @@ class StackedClassifier(pl.LightningModule):
         for run, own in batch.items():
             self.runs[run].call("on_train_batch_start", own, batch_idx)
 
+    def on_train_batch_end(self, outputs: Any, batch: StackedBatch, batch_idx: int) -> None:
+        """Pass on, without the outputs, which belong to no single run."""
+        for run, own in batch.items():
+            self.runs[run].call("on_train_batch_end", None, own, batch_idx)
+
     def on_train_epoch_end(self) -> None:
         """Pass on, move the schedules that move with epochs, and end the runs that are to end."""
         self._call("on_train_epoch_end")
         running = [position for position in range(len(self.runs)) if position not in self._finished]
-        losses = torch.stack([self.runs[position].trainer.callback_metrics["train/loss"] for position in running])
+        logged = [self.runs[position].trainer.callback_metrics for position in running]
+        losses = torch.stack([torch.as_tensor(metrics.get("train/loss", 0.0)) for metrics in logged])
         finite = self.trainer.strategy.reduce(losses, reduce_op="mean").isfinite().tolist()
         for position, is_finite in zip(running, finite, strict=True):
             run = self.runs[position]
