@@ -14,8 +14,8 @@ from estitchup_pl.stacking.classifier import StackedClassifier
 from estitchup_pl.stacking.data import StackedDataModule
 from estitchup_pl.stacking.run import Run
 
-CPU_STACK = 12
-"""Runs that one fit on a CPU takes: beyond this, the weights of all runs only crowd its caches."""
+CPU_WEIGHTS = 8_000_000
+"""Weights of all runs that one fit on a CPU takes: more only crowd its caches."""
 
 MEMORY_SHARE = 0.5
 """Share of the free memory that a stack may take."""
@@ -87,4 +87,4 @@ def _affordable(run: Run, trainer: pl.Trainer) -> int:
     needed = 4 * (6 * weights + 6 * run.data.batch_size * dim)
     if device.type == "cuda":
         return max(1, int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[0] / needed))
-    return max(1, min(CPU_STACK, int(MEMORY_SHARE * psutil.virtual_memory().available / needed)))
+    return max(1, min(CPU_WEIGHTS // weights, int(MEMORY_SHARE * psutil.virtual_memory().available / needed)))
