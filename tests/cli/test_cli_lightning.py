@@ -101,7 +101,9 @@ def blobs_on_disk(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(CONFIGS.glob("[!e]*/*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS).with_suffix(""))
+    "path",
+    [path for path in sorted(CONFIGS.glob("*/*.yaml")) if path.parent.name not in ("embed", "study")],
+    ids=lambda path: str(path.relative_to(CONFIGS).with_suffix("")),
 )
 def test_every_config_is_instantiated_and_run(run: Run, tmp_path: Path, path: Path) -> None:
     files = ["--config", str(path)]
