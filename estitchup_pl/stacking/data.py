@@ -74,7 +74,7 @@ class StackedLoader:
 
     Args:
         loaders: Loader of each run.
-        finished: Runs that take no further part, from the next epoch on.
+        finished: Runs that take no further part, from the next epoch on; it may then end before :meth:`__len__`.
     """
 
     def __init__(self, loaders: Mapping[int, EmbeddingLoader], finished: Collection[int] = ()) -> None:
@@ -93,6 +93,5 @@ class StackedLoader:
 
     def __iter__(self) -> Iterator[StackedBatch]:
         batches = {run: iter(loader) for run, loader in self.loaders.items() if run not in self.finished}
-        for _ in range(len(self)):
-            step = ((run, next(own, None)) for run, own in batches.items())
-            yield {run: batch for run, batch in step if batch is not None}
+        while step := {run: batch for run, own in batches.items() if (batch := next(own, None)) is not None}:
+            yield step

@@ -50,8 +50,9 @@ class StackedNetwork(nn.Sequential):
 
     def draw_dropout(self, rows: Sequence[int]) -> None:
         """Let dropout draw from the generators that the networks have, for so many rows of each."""
+        idle = [torch.Generator(next(self.parameters()).device)]  # of runs that have had no batch yet
         for layer, *own in self._dropouts:
-            layer.generators = [generator for part in own for generator in part.generators or [torch.Generator()]]
+            layer.generators = [generator for part in own for generator in part.generators or idle]
             layer.rows = rows
 
     def release(self) -> None:

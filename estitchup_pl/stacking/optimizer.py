@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from estitchup_pl.errors import ConfigError
 
@@ -40,10 +40,9 @@ class RunOptimizer:
             schedule = configured.get("lr_scheduler", {"scheduler": None})
             if not isinstance(schedule, dict):
                 schedule = {"scheduler": schedule}
-            if isinstance(schedule["scheduler"], LRScheduler | None) and not hasattr(
-                schedule["scheduler"], "mode_worse"
-            ):
-                return cls(configured["optimizer"], schedule["scheduler"], schedule.get("interval", "epoch"))
+            scheduler = schedule["scheduler"]
+            if isinstance(scheduler, LRScheduler | None) and not isinstance(scheduler, ReduceLROnPlateau):
+                return cls(configured["optimizer"], scheduler, schedule.get("interval", "epoch"))
         raise ConfigError(
             f"{name}: a run of a stack needs one optimizer with at most one schedule that follows no metric, got "
             f"{configured!r}; fit this run alone"

@@ -123,6 +123,15 @@ def test_a_run_that_stops_early_keeps_its_weights_while_others_go_on(tmp_path: P
     assert_close(runs[1].model, alone(tmp_path, run(3)))
 
 
+def test_an_epoch_ends_with_the_longest_run_that_still_takes_part(tmp_path: Path) -> None:
+    hot = classifier(optimizer=partial(torch.optim.SGD, lr=1e30), lr_scheduler=None)
+    runs = [run(1), run(3, model=hot)]
+    assert len(runs[0].data.parts.train) + 32 < len(runs[1].data.parts.train)
+    with pytest.warns(UserWarning, match="E-Stitchup 3: the loss is not finite"):
+        stacked(tmp_path, runs)
+    assert_close(runs[0].model, alone(tmp_path, run(1)))
+
+
 def test_gradients_are_clipped_run_by_run(tmp_path: Path) -> None:
     runs = [run(0), run(3)]
     stacked(tmp_path, runs, gradient_clip_val=0.05)
