@@ -29,6 +29,14 @@ METHODS = {
     "soft_e_mixup": lambda: [EMixup(), LabelSoftening()],
     "e_stitchup": lambda: [EStitchup(), OODThreshold()],
 }
+STACKED = {
+    "control": list,
+    "soft_control": lambda: [LabelSoftening()],
+    "e_mixup": lambda: [EMixup()],
+    "e_stitchup": lambda: [EStitchup()],
+    "soft_e_mixup": lambda: [EMixup(), LabelSoftening()],
+    "soft_e_stitchup": lambda: [EStitchup(), LabelSoftening()],
+}
 ODD = 137
 """Rows of the store that are evaluated; they do not divide evenly among processes or batches."""
 
@@ -67,10 +75,10 @@ def stack(folder: Path) -> dict[str, bool]:
     """Tell for each method whether a run of a stack ends with the weights of the same run alone, to 1e-4."""
 
     def runs() -> list[Run]:
-        splits = [ThresholdSplit(trial, train_fraction=0.6, held_out=2) for trial in range(len(METHODS))]
+        splits = [ThresholdSplit(trial, train_fraction=0.6, held_out=2) for trial in range(len(STACKED))]
         return [
             Run(name, classifier(), data(split=split, store=store, batch_size=8), callbacks(), seed)
-            for seed, ((name, callbacks), split) in enumerate(zip(METHODS.items(), splits, strict=True))
+            for seed, ((name, callbacks), split) in enumerate(zip(STACKED.items(), splits, strict=True))
         ]
 
     store = blobs_store(ODD)

@@ -30,7 +30,7 @@ def fit_runs(
     devices: int | str = 1,
     precision: Any = "32-true",
     progress: bool = True,
-    on_fitted: Callable[[Run], None] | None = None,
+    on_fitted: Callable[[Run, bool], None] = lambda run, diverged: None,
 ) -> list[str]:
     """Fit runs in stacks; run by run the result is that of a fit of its own.
 
@@ -42,7 +42,7 @@ def fit_runs(
         devices: As for :class:`lightning.pytorch.Trainer`.
         precision: As for :class:`lightning.pytorch.Trainer`.
         progress: Whether to show a progress bar.
-        on_fitted: Called with each run when its stack has been fitted.
+        on_fitted: Called with each run, and whether it has diverged, when its stack has been fitted.
 
     Returns:
         Names of the runs that diverged.
@@ -71,8 +71,8 @@ def fit_runs(
         model = StackedClassifier(stack)
         trainer.fit(model, StackedDataModule(stack))
         diverged += model.diverged
-        for run in stack if on_fitted else ():
-            on_fitted(run)  # type: ignore[misc]
+        for run in stack:
+            on_fitted(run, run.name in model.diverged)
     return diverged
 
 

@@ -96,12 +96,11 @@ class Fitter:
     def _fit_networks(self, jobs: Sequence[Job], epochs: int) -> None:
         runs = {job.name: (job, self._run(job)) for job in jobs}
 
-        def hand_over(run: Run) -> None:
+        def hand_over(run: Run, diverged: bool) -> None:
             job, _ = runs.pop(run.name)
-            loss = run.trainer.callback_metrics.get("train/loss", torch.tensor(0.0))
-            # A run without loss has nothing to predict with; one with a loss may still predict infinities.
-            logits = self._predict(job, run.model) if bool(torch.as_tensor(loss).isfinite()) else None
+            logits = None if diverged else self._predict(job, run.model)
             run.data.source = None
+            # A finite loss may still leave logits that are not.
             self.done(job, logits if logits is not None and np.isfinite(logits).all() else None)
 
         fit_runs(

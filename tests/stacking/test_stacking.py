@@ -167,10 +167,8 @@ def test_runs_log_under_their_own_names(tmp_path: Path) -> None:
 def test_fit_runs_takes_stacks_of_a_size_and_tells_when_each_is_done() -> None:
     runs = [run(position) for position in (0, 1, 2, 3)]
     done: list[str] = []
-    assert (
-        fit_runs(runs, 2, stack_size=3, progress=False, accelerator="cpu", on_fitted=lambda own: done.append(own.name))
-        == []
-    )
+    options = {"accelerator": "cpu", "progress": False, "on_fitted": lambda own, diverged: done.append(own.name)}
+    assert fit_runs(runs, 2, stack_size=3, **options) == []
     assert done[0] == "Soft Control 1"  # the fewest rows
     assert sorted(done) == sorted(own.name for own in runs)
     assert all(np.isfinite(own.model.predict_proba(torch.zeros(1, 12)).numpy()).all() for own in runs)
