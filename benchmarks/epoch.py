@@ -93,15 +93,19 @@ def bare_epochs(store: EmbeddingStore, batch: int, epochs: int, classes: int) ->
     return seconds[1:-1]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+def options_of(description: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--rows", type=int, default=4400)
     parser.add_argument("--dim", type=int, default=4864)
     parser.add_argument("--classes", type=int, default=171)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=6, help="epochs of each turn; the first and last do not count")
     parser.add_argument("--turns", type=int, default=3)
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = options_of(__doc__)
     warnings.simplefilter("ignore")
     pl.seed_everything(0, verbose=False)
     store = make_store(options.rows + 128, options.dim, options.classes)

@@ -9,7 +9,6 @@ Its side is what its tutorials show: a plain ``DataLoader`` over a ``TensorDatas
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import warnings
@@ -17,7 +16,7 @@ import warnings
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from epoch import EpochClock, lightning_epochs, make_store
+from epoch import EpochClock, lightning_epochs, make_store, options_of
 from torch.utils.data import DataLoader, TensorDataset
 from torch_uncertainty import TUTrainer
 from torch_uncertainty.routines import ClassificationRoutine
@@ -52,14 +51,7 @@ def routine_epochs(store: EmbeddingStore, batch: int, epochs: int, classes: int)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--rows", type=int, default=4400)
-    parser.add_argument("--dim", type=int, default=4864)
-    parser.add_argument("--classes", type=int, default=171)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--epochs", type=int, default=6, help="epochs of each turn; the first and last do not count")
-    parser.add_argument("--turns", type=int, default=3)
-    options = parser.parse_args()
+    options = options_of(__doc__)
     warnings.simplefilter("ignore")
     pl.seed_everything(0, verbose=False)
     store = make_store(options.rows + 128, options.dim, options.classes)
