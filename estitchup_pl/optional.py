@@ -1,4 +1,4 @@
-"""Import of the libraries that only the extra ``embed`` installs."""
+"""Import of the libraries that only an extra installs."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class TrialSplit(SplitProtocol):
     unknown_classes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        _check_fraction("train_fraction", self.train_fraction)
+        check_fraction("train_fraction", self.train_fraction)
 
     def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
         """See :meth:`SplitProtocol.assign`."""
@@ -160,7 +160,7 @@ class ThresholdSplit(TrialSplit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_fraction("fit_fraction", self.fit_fraction)
+        check_fraction("fit_fraction", self.fit_fraction)
         if self.held_out < 1:
             raise ConfigError(f"held_out must be at least 1, got {self.held_out}")
 
@@ -214,6 +214,7 @@ def _generator(stream: str, trial: int) -> np.random.Generator:
     return np.random.default_rng(derive_seed("split", stream, trial))
 
 
-def _check_fraction(name: str, value: float) -> None:
+def check_fraction(name: str, value: float) -> None:
+    """Raise :class:`ConfigError` unless ``value`` lies in ``(0, 1)``."""
     if not 0 < value < 1:
         raise ConfigError(f"{name} must lie between 0 and 1 (both excluded), got {value}")

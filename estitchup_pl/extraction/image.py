@@ -13,7 +13,7 @@ from torch import Tensor
 
 from estitchup_pl.errors import ConfigError, DataError, did_you_mean
 from estitchup_pl.extraction.embedder import Embedder
-from estitchup_pl.extraction.optional import require
+from estitchup_pl.optional import require
 
 
 def average_pool(features: Tensor, *, channels_last: bool = False) -> Tensor:

@@ -16,7 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from estitchup_pl.errors import ConfigError, DataError
-from estitchup_pl.extraction.optional import require
+from estitchup_pl.optional import require
 
 Format = Literal["csv", "parquet", "jsonl"]
 

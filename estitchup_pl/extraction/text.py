@@ -14,7 +14,7 @@ from torch import Tensor
 from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.extraction.embedder import Embedder, Prepared
 from estitchup_pl.extraction.markup import strip_markup
-from estitchup_pl.extraction.optional import require
+from estitchup_pl.optional import require
 
 Pooling = Literal["mean", "first", "last"]
 

@@ -18,6 +18,7 @@ from estitchup_pl.functional.calibration import (
     top_label,
 )
 from estitchup_pl.functional.ood import (
+    HEURISTICS,
     Heuristic,
     NoneAwareAccuracies,
     ThresholdCurves,
@@ -40,6 +41,7 @@ from estitchup_pl.functional.ranking import (
 from estitchup_pl.functional.softening import soften_labels
 
 __all__ = [
+    "HEURISTICS",
     "Heuristic",
     "NoneAwareAccuracies",
     "RankingScores",

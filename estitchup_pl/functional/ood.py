@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from estitchup_pl.functional.checks import check_predictions, check_probabilitie
 
 Heuristic = Literal["intersection", "tp_ratio"]
 """How a confidence threshold is chosen; see :func:`select_threshold`."""
+
+HEURISTICS: Final[tuple[Heuristic, ...]] = get_args(Heuristic)
 
 
 class ThresholdCurves(NamedTuple):

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from estitchup_pl.functional import ThresholdCurves, reliability_bins, threshold_curves
+from estitchup_pl.functional import HEURISTICS, ThresholdCurves, reliability_bins, threshold_curves
 from estitchup_pl.report.averages import mean_over_trials, spread_over_trials
-from estitchup_pl.report.runs import HEURISTIC_NAMES, HEURISTICS, Decisions, Run
+from estitchup_pl.report.runs import HEURISTIC_NAMES, Decisions, Run
 
 Rows = list[dict[str, Any]]
 

@@ -13,9 +13,10 @@ import numpy.typing as npt
 import torch
 
 from estitchup_pl.batch import NONE
+from estitchup_pl.functional import HEURISTICS
 from estitchup_pl.report.averages import Floats, mean_over_trials
 from estitchup_pl.report.curves import NEAR_ONE, curves_at
-from estitchup_pl.report.runs import HEURISTICS, Run, StudyRuns
+from estitchup_pl.report.runs import Run, StudyRuns
 from estitchup_pl.report.text_table import threshold as threshold_text
 
 SLIDER_GRID: Final[Floats] = np.unique([*(step / 1000 for step in range(1001)), *NEAR_ONE])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from estitchup_pl.extraction.optional import require
+from estitchup_pl.optional import require
 from estitchup_pl.report.curves import MethodCurves
 
 WIDTH, HEIGHT = 270, 190

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from estitchup_pl.batch import NONE
-from estitchup_pl.extraction.optional import require
+from estitchup_pl.optional import require
 from estitchup_pl.report.curves import MethodCurves
 from estitchup_pl.report.explorer import explorer
 from estitchup_pl.report.figures import FIGURES, outcome_chart, page_panel, vega_lite_version

@@ -6,18 +6,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from torch import Tensor
 
 from estitchup_pl.errors import DataError
 from estitchup_pl.functional import RowScores, row_scores
+from estitchup_pl.report.averages import Floats
 from estitchup_pl.study.folder import RunPredictions, RunRecord, StudyFolder
 
-Floats = npt.NDArray[np.float64]
 HEURISTIC_NAMES: Final = {"intersection": "intersection", "tp_ratio": "TP ratio"}
-HEURISTICS: Final = tuple(HEURISTIC_NAMES)
 
 
 @dataclass(frozen=True)

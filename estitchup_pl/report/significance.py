@@ -21,14 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from estitchup_pl.functional.calibration import equal_width_index
+from estitchup_pl.report.averages import Floats
 from estitchup_pl.report.runs import Run, StudyRuns
 
 METRICS: Final = ("auroc", "aupr", "ece", "correlation")
 ECE_BINS: Final = 15
 CORRELATION_BINS: Final = 10
 _BINS: Final = 30  # a multiple of both
-
-Floats = npt.NDArray[np.float64]
 
 
 class Interval(NamedTuple):

@@ -11,9 +11,10 @@ from typing import Any, Final
 import numpy as np
 from rich.console import Console, ConsoleOptions, RenderResult
 
+from estitchup_pl.functional import HEURISTICS
 from estitchup_pl.report import paper
 from estitchup_pl.report.averages import Floats, mean_over_trials, spread_over_trials
-from estitchup_pl.report.runs import HEURISTIC_NAMES, HEURISTICS, StudyRuns, read_study
+from estitchup_pl.report.runs import HEURISTIC_NAMES, StudyRuns, read_study
 from estitchup_pl.report.significance import METRICS, Interval, paired_intervals
 from estitchup_pl.report.text_table import MISSING, TextTable, number, threshold, with_spread
 from estitchup_pl.study.folder import StudyFolder

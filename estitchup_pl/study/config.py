@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from estitchup_pl.errors import ConfigError, did_you_mean
+from estitchup_pl.splits import check_fraction
 from estitchup_pl.study.folder import slug
 
 Metric = Literal["aupr", "auroc", "correlation", "ece"]
@@ -181,8 +182,9 @@ class StudyConfig:
         for option in ("trials", "epochs", "batch_size", "curve_every"):
             if getattr(self, option) < 1:
                 raise ConfigError(f"{option} must be at least 1, got {getattr(self, option)}")
-        if not 0 < self.selection.fraction < 1 or self.selection.resamples < 1:
-            raise ConfigError("selection: fraction must lie between 0 and 1 (both excluded), resamples be at least 1")
+        check_fraction("selection.fraction", self.selection.fraction)
+        if self.selection.resamples < 1:
+            raise ConfigError(f"selection.resamples must be at least 1, got {self.selection.resamples}")
         if not self.methods:
             raise ConfigError("methods: expected at least one, got none")
         if self.control not in self.methods:

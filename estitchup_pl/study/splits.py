@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from estitchup_pl.errors import ConfigError, SplitError
+from estitchup_pl.errors import SplitError
 from estitchup_pl.random import derive_seed
-from estitchup_pl.splits import Split, StoreLabels, TrialSplit
+from estitchup_pl.splits import Split, StoreLabels, TrialSplit, check_fraction
 from estitchup_pl.store import EmbeddingStore
 
 
@@ -27,8 +27,7 @@ class SelectionSplit(TrialSplit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.fraction < 1:
-            raise ConfigError(f"fraction must lie between 0 and 1 (both excluded), got {self.fraction}")
+        check_fraction("fraction", self.fraction)
 
     def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
         """See :meth:`~estitchup_pl.splits.SplitProtocol.assign`."""

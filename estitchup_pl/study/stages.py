@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import torch
 
 from estitchup_pl.batch import NONE
-from estitchup_pl.functional import Heuristic, select_threshold
+from estitchup_pl.functional import HEURISTICS, select_threshold
 from estitchup_pl.study.curve import AccuracyCurve, CurveRows
 from estitchup_pl.study.evaluation import selection_score
 from estitchup_pl.study.fitting import Job, Logits
@@ -20,8 +20,6 @@ from estitchup_pl.study.folder import RunRecord, stored_probabilities
 from estitchup_pl.study.methods import candidates
 from estitchup_pl.study.state import StudyState, values_of
 from estitchup_pl.study.temperature import fit_temperature
-
-HEURISTICS: Final[tuple[Heuristic, ...]] = ("intersection", "tp_ratio")
 
 
 def select(study: StudyState) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, one_hot
 
@@ -12,14 +11,11 @@ from estitchup_pl.errors import DataError
 LIMITS = (0.02, 50.0)
 """Temperatures that are considered."""
 
-_STEPS = 60
-_GOLDEN = (math.sqrt(5) - 1) / 2
-
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """Find the temperature whose probabilities have the least binary cross-entropy against the hard targets.
 
-    The loss is convex in the inverse of the temperature, so a golden-section search finds its minimum.
+    The loss is convex in the inverse of the temperature, so a bounded search finds its minimum.
 
     Args:
         logits: Float ``(rows, classes)`` on rows that no fit has seen.
@@ -45,16 +41,5 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     def loss(inverse: float) -> float:
         return float(binary_cross_entropy_with_logits(logits * inverse, targets))
 
-    low, high = 1 / LIMITS[1], 1 / LIMITS[0]
-    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    loss_left, loss_right = loss(left), loss(right)
-    for _ in range(_STEPS):
-        if loss_left <= loss_right:
-            high, right, loss_right = right, left, loss_left
-            left = high - _GOLDEN * (high - low)
-            loss_left = loss(left)
-        else:
-            low, left, loss_left = left, right, loss_right
-            right = low + _GOLDEN * (high - low)
-            loss_right = loss(right)
-    return 2 / (low + high)
+    bounds = (1 / LIMITS[1], 1 / LIMITS[0])
+    return float(1 / minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-9}).x)

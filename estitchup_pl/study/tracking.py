@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from estitchup_pl.errors import ConfigError
+from estitchup_pl.optional import require
 from estitchup_pl.study.config import StudyConfig, WandbConfig
 from estitchup_pl.study.folder import StudyFolder
 
@@ -17,12 +17,7 @@ def check_wandb(config: WandbConfig) -> None:
         ConfigError: If it is not.
     """
     if config.mode != "disabled":
-        try:
-            import wandb  # noqa: F401  # heavy, and an extra
-        except ImportError as error:
-            raise ConfigError(
-                'wandb is not installed: pip install "estitchup_pl[wandb]", or leave out wandb.mode'
-            ) from error
+        require("wandb", "wandb", "wandb.mode")
 
 
 def track(config: StudyConfig, folder: StudyFolder) -> None:
