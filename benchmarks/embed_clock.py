@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from lightning.pytorch import Trainer
 
-from estitchup_pl.extraction import Modality, TableFile, embed_items, predict, run, writer
-from estitchup_pl.extraction.run import TRAINER_DEFAULTS
+from estitchup_pl.embed import Modality, TableFile, embed_items, predict, run, writer
+from estitchup_pl.embed.run import TRAINER_DEFAULTS
 
 
 class Clock:
@@ -52,7 +52,7 @@ def timed_run(folder: Path, values: list[Any], modality: Modality, **options: An
         mock.patch.object(predict, "start_run", clock("start", predict.start_run)),
         mock.patch.object(writer.ShardWriter, "on_predict_batch_end", clock("write", write)),
         mock.patch.object(run, "finish", clock("finish", run.finish)),
-        mock.patch("estitchup_pl.extraction.predict.tqdm"),
+        mock.patch("estitchup_pl.embed.predict.tqdm"),
     ):
         warnings.simplefilter("ignore")
         trainer = Trainer(devices=1, **TRAINER_DEFAULTS)

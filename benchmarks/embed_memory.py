@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 import torch
 from lightning.pytorch import Trainer
 
-from estitchup_pl.extraction import Embedder, Modality, TableFile, embed_items
-from estitchup_pl.extraction.run import TRAINER_DEFAULTS
+from estitchup_pl.embed import Embedder, Modality, TableFile, embed_items
+from estitchup_pl.embed.run import TRAINER_DEFAULTS
 
 
 class Bytes(Embedder):
@@ -71,7 +71,7 @@ def measure(rows: int) -> None:
     """Print rows, peak memory beyond what is there after a run of few rows, and seconds."""
     warnings.simplefilter("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder, mock.patch("estitchup_pl.extraction.predict.tqdm"):
+    with tempfile.TemporaryDirectory() as folder, mock.patch("estitchup_pl.embed.predict.tqdm"):
         for name, count in (("warm up", 5_000), ("measured", rows)):
             items = Path(folder, f"{name}.parquet")
             write_items(items, count)

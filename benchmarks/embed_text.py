@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import torch
 from embed_clock import shares, timed_run
 
-from estitchup_pl.extraction import Modality, TextEmbedder, mean_pool, strip_markup
+from estitchup_pl.embed import Modality, TextEmbedder, mean_pool, strip_markup
 from estitchup_pl.store import EmbeddingStore
 
 

@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 from estitchup_pl import EmbeddingClassifier, EmbeddingDataModule, EmbeddingMLP, EmbeddingStore
 from estitchup_pl.callbacks import EmbeddingAugmentation, EMixup, EStitchup
-from estitchup_pl.schedules import TriangularCycle
-from estitchup_pl.splits import ColumnSplit
+from estitchup_pl.data.splits import ColumnSplit
+from estitchup_pl.model.schedules import TriangularCycle
 
 
 class EpochClock(pl.Callback):

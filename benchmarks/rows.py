@@ -26,7 +26,7 @@ from store import sparse_store
 
 from estitchup_pl import EmbeddingClassifier, EmbeddingDataModule
 from estitchup_pl.callbacks import EStitchup
-from estitchup_pl.splits import TrialSplit
+from estitchup_pl.data.splits import TrialSplit
 from estitchup_pl.store import write_items
 
 CLASSES = 100

@@ -17,7 +17,7 @@ from epoch import EpochClock, make_store
 
 from estitchup_pl import EmbeddingClassifier, EmbeddingDataModule, EmbeddingStore
 from estitchup_pl.callbacks import EMixup, EStitchup, LabelSoftening
-from estitchup_pl.splits import TrialSplit
+from estitchup_pl.data.splits import TrialSplit
 from estitchup_pl.stacking import Run, StackedClassifier, StackedDataModule
 
 METHODS = (

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from estitchup_pl.batch import NONE, EmbeddingBatch
-    from estitchup_pl.datamodule import EmbeddingDataModule
-    from estitchup_pl.module import EmbeddingClassifier
-    from estitchup_pl.nn import EmbeddingMLP
+    from estitchup_pl.data import EmbeddingDataModule
+    from estitchup_pl.model import EmbeddingClassifier, EmbeddingMLP
     from estitchup_pl.store import EmbeddingStore
 
 __version__ = "0.1.0"
@@ -29,9 +28,9 @@ __all__ = [
 _PLACES = {
     "NONE": "batch",
     "EmbeddingBatch": "batch",
-    "EmbeddingClassifier": "module",
-    "EmbeddingDataModule": "datamodule",
-    "EmbeddingMLP": "nn",
+    "EmbeddingClassifier": "model",
+    "EmbeddingDataModule": "data",
+    "EmbeddingMLP": "model",
     "EmbeddingStore": "store",
 }
 

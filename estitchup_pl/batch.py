@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 NONE: Final = -1
 """Label of every item outside the known classes: the paper's "none" category (Sec. 2.5)."""
@@ -25,13 +26,13 @@ class EmbeddingBatch:
         targets: Target per class in ``[0, 1]``, float ``(*stack, batch, classes)``; one-hot until a callback
             changes it, all zeros for "none". Rows need not sum to one (Sec. 2.4).
         labels: Class index or :data:`NONE`, int64 ``(*stack, batch)``.
-        ids: Row of the item in its store, int64 ``(*stack, batch)``.
+        rows: Row of each item in its store, int64 ``(*stack, batch)``.
     """
 
     embeddings: Tensor
     targets: Tensor
     labels: Tensor
-    ids: Tensor
+    rows: Tensor
 
     def pin_memory(self) -> EmbeddingBatch:
         """Return a copy whose tensors lie in page-locked memory, for asynchronous transfer to a GPU."""
@@ -39,5 +40,5 @@ class EmbeddingBatch:
             self.embeddings.pin_memory(),
             self.targets.pin_memory(),
             self.labels.pin_memory(),
-            self.ids.pin_memory(),
+            self.rows.pin_memory(),
         )

@@ -1,8 +1,8 @@
 """torchmetrics metrics over :mod:`estitchup_pl.functional`.
 
 All metrics here keep the same state, the rows that they were shown, so a ``MetricCollection`` keeps it once for
-all of them. Rows with equal ``ids`` are counted once and put in the order of ``ids``: samplers that pad the last
-batch, the number of processes and the order of rows have no influence on the result.
+all of them. A row that comes twice is counted once, and rows are put in the order of their numbers: samplers that
+pad the last batch, the number of processes and the order of batches have no influence on the result.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ from estitchup_pl.functional import (
 )
 from estitchup_pl.functional.checks import check_bins, check_predictions
 
-_NO_ID = -1
+_NO_ROW = -1
 
 
-class _PredictionMetric(Metric):
-    """Collects predicted rows; subclasses compute on :meth:`_rows`."""
+class RowMetric(Metric):
+    """Collects predicted rows; subclasses compute on :meth:`predictions`."""
 
     is_differentiable = False
     full_state_update = False
 
     preds: list[Tensor]
     target: list[Tensor]
-    ids: list[Tensor]
+    rows: list[Tensor]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"dist_sync_fn": _gather_rows, **kwargs})
-        for state in ("preds", "target", "ids"):
+        for state in ("preds", "target", "rows"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
-    def update(self, preds: Tensor, target: Tensor, ids: Tensor | None = None) -> None:
+    def update(self, preds: Tensor, target: Tensor, rows: Tensor | None = None) -> None:
         """Take in predicted rows.
 
         Args:
             preds: Probabilities, float ``(rows, classes)`` in ``[0, 1]``; never taken for logits.
             target: Class index or ``NONE``, int64 ``(rows,)``.
-            ids: Row of the item in its data set, int64 ``(rows,)``; rows with equal ids are counted once. Rows
-                without ids are all counted.
+            rows: Number of each row in its data set, int64 ``(rows,)``; a row that comes twice is counted once.
+                Rows without a number are all counted.
 
         Raises:
             DataError: If shapes, types or ranges are wrong.
@@ -70,26 +70,26 @@ class _PredictionMetric(Metric):
                 "give each run of a stack metrics of its own"
             )
         check_predictions(preds, target)
-        ids = torch.full_like(target, _NO_ID) if ids is None else _checked_ids(ids, target)
+        rows = torch.full_like(target, _NO_ROW) if rows is None else _checked_rows(rows, target)
         self.preds.append(preds.detach().to(torch.promote_types(preds.dtype, torch.float32)))
         self.target.append(target)
-        self.ids.append(ids)
+        self.rows.append(rows)
 
-    def _rows(self) -> tuple[Tensor, Tensor]:
-        """Return probabilities and labels of all rows seen, each id once, in the order of ids."""
-        if len(self.ids) == 0:
+    def predictions(self) -> tuple[Tensor, Tensor]:
+        """Return probabilities and labels of all rows seen, each row once, in the order of their numbers."""
+        if len(self.rows) == 0:
             return torch.empty(0, 1), torch.empty(0, dtype=torch.int64)
-        preds, target, ids = (dim_zero_cat(rows) for rows in (self.preds, self.target, self.ids))
+        preds, target, rows = (dim_zero_cat(parts) for parts in (self.preds, self.target, self.rows))
         if preds.device.type == "mps":  # which has no float64
-            preds, target, ids = preds.cpu(), target.cpu(), ids.cpu()
-        if bool((ids[1:] > ids[:-1]).all()):
+            preds, target, rows = preds.cpu(), target.cpu(), rows.cpu()
+        if bool((rows[1:] > rows[:-1]).all()):
             return preds, target
-        order = ids.argsort(stable=True)
-        rows = order[_is_first_of_id(ids[order], target[order])]
-        return preds[rows], target[rows]
+        order = rows.argsort(stable=True)
+        first = order[_is_first_of_row(rows[order], target[order])]
+        return preds[first], target[first]
 
 
-class WeightedAUROC(_PredictionMetric):
+class WeightedAUROC(RowMetric):
     """AUROC averaged over all classes and "none" by support (Table 1).
 
     Args:
@@ -106,10 +106,10 @@ class WeightedAUROC(_PredictionMetric):
 
     def compute(self) -> Tensor:
         """Return the average, float64; NaN where no class has an AUROC."""
-        return weighted_auroc(*self._rows())
+        return weighted_auroc(*self.predictions())
 
 
-class WeightedAUPR(_PredictionMetric):
+class WeightedAUPR(RowMetric):
     """AUPR (average precision) averaged over all classes and "none" by support (Table 1).
 
     Args:
@@ -126,10 +126,10 @@ class WeightedAUPR(_PredictionMetric):
 
     def compute(self) -> Tensor:
         """Return the average, float64; NaN without rows."""
-        return weighted_aupr(*self._rows())
+        return weighted_aupr(*self.predictions())
 
 
-class WeightedRanking(_PredictionMetric):
+class WeightedRanking(RowMetric):
     """Both figures of Table 1 for the time of one.
 
     Args:
@@ -146,11 +146,11 @@ class WeightedRanking(_PredictionMetric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return ``auroc`` and ``aupr``, the averages over all classes and "none" by support, float64."""
-        auroc, aupr = weighted_auroc_aupr(*self._rows())
+        auroc, aupr = weighted_auroc_aupr(*self.predictions())
         return {"auroc": auroc, "aupr": aupr}
 
 
-class NoneAwareAccuracy(_PredictionMetric):
+class NoneAwareAccuracy(RowMetric):
     """Top-one accuracy with rejection: overall, in-distribution and of "none" (Sec. 3.5).
 
     Args:
@@ -188,10 +188,10 @@ class NoneAwareAccuracy(_PredictionMetric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return ``accuracy``, ``accuracy_id`` and ``accuracy_none``, float64; NaN where there is no such row."""
-        return none_aware_accuracy(*self._rows(), self.threshold)._asdict()
+        return none_aware_accuracy(*self.predictions(), self.threshold)._asdict()
 
 
-class ConfidenceThreshold(_PredictionMetric):
+class ConfidenceThreshold(RowMetric):
     """Confidence threshold that a heuristic of Sec. 4.3 chooses on rows that contain "none".
 
     Args:
@@ -215,12 +215,12 @@ class ConfidenceThreshold(_PredictionMetric):
         Raises:
             DataError: If no row is "none", or all are.
         """
-        preds, target = self._rows()
+        preds, target = self.predictions()
         confidence, predicted = preds.max(dim=-1)
         return select_threshold(confidence, predicted, target, self.heuristic)
 
 
-class _TopLabelMetric(_PredictionMetric):
+class _TopLabelMetric(RowMetric):
     """Metric of the confidence in the top-one class and of whether that class is right."""
 
     def __init__(self, num_bins: int, known_only: bool = False, **kwargs: Any) -> None:
@@ -230,7 +230,7 @@ class _TopLabelMetric(_PredictionMetric):
         self.known_only = known_only
 
     def _top_label(self) -> tuple[Tensor, Tensor]:
-        preds, target = self._rows()
+        preds, target = self.predictions()
         if self.known_only:
             known = target != NONE
             preds, target = preds[known], target[known]
@@ -349,7 +349,7 @@ class AdaptiveCalibrationError(_TopLabelMetric):
         return adaptive_calibration_error(*self._top_label(), num_bins=self.num_bins)
 
 
-class ClasswiseCalibrationError(_PredictionMetric):
+class ClasswiseCalibrationError(RowMetric):
     """Mean over classes of the calibration error of each class's own probability (Kull et al., 2019).
 
     Args:
@@ -375,27 +375,27 @@ class ClasswiseCalibrationError(_PredictionMetric):
 
     def compute(self) -> Tensor:
         """Return the error in ``[0, 1]``, float64; NaN without rows."""
-        return classwise_calibration_error(*self._rows(), num_bins=self.num_bins).mean()
+        return classwise_calibration_error(*self.predictions(), num_bins=self.num_bins).mean()
 
 
-def _checked_ids(ids: Tensor, target: Tensor) -> Tensor:
-    if ids.shape != target.shape or ids.dtype != torch.int64:
-        raise DataError(f"ids: expected int64 {tuple(target.shape)}, got {ids.dtype} {tuple(ids.shape)}")
-    if bool((ids < 0).any()):
-        raise DataError(f"ids: expected rows of a data set, from 0, got {int(ids.min())}")
-    return ids
+def _checked_rows(rows: Tensor, target: Tensor) -> Tensor:
+    if rows.shape != target.shape or rows.dtype != torch.int64:
+        raise DataError(f"rows: expected int64 {tuple(target.shape)}, got {rows.dtype} {tuple(rows.shape)}")
+    if bool((rows < 0).any()):
+        raise DataError(f"rows: expected rows of a data set, from 0, got {int(rows.min())}")
+    return rows
 
 
-def _is_first_of_id(ids: Tensor, target: Tensor) -> Tensor:
-    """Mark the first row of each id among rows that are sorted by id."""
-    is_repeated = torch.zeros_like(ids, dtype=torch.bool)
-    is_repeated[1:] = (ids[1:] == ids[:-1]) & (ids[1:] != _NO_ID)
+def _is_first_of_row(rows: Tensor, target: Tensor) -> Tensor:
+    """Mark the first of each row among rows that are sorted by their number."""
+    is_repeated = torch.zeros_like(rows, dtype=torch.bool)
+    is_repeated[1:] = (rows[1:] == rows[:-1]) & (rows[1:] != _NO_ROW)
     contradicting = is_repeated & (target != target.roll(1))
     if bool(contradicting.any()):
         place = int(contradicting.nonzero()[0])
         raise DataError(
-            f"ids: rows with id {int(ids[place])} have different labels, {int(target[place - 1])} and "
-            f"{int(target[place])}; an id names the row in the data set, not in the batch"
+            f"rows: row {int(rows[place])} has different labels, {int(target[place - 1])} and "
+            f"{int(target[place])}; a row is numbered within the data set, not within the batch"
         )
     return ~is_repeated
 

@@ -20,8 +20,8 @@ from training import SMALL, classifier, data, trainer, weights
 
 from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.callbacks import EMixup, EStitchup, LabelSoftening, OODThreshold, PredictionWriter
-from estitchup_pl.random import run_seed
-from estitchup_pl.splits import ThresholdSplit
+from estitchup_pl.data.splits import ThresholdSplit
+from estitchup_pl.seeding import run_seed
 from estitchup_pl.stacking import Run, StackedClassifier, StackedDataModule
 
 METHODS = {

@@ -22,4 +22,4 @@ def test_lightning_moves_a_copy_so_that_rebinding_never_reaches_the_loader() -> 
 
 def test_lightning_moves_every_field() -> None:
     moved = move_data_to_device(batch(), torch.device("meta"))
-    assert {getattr(moved, name).device.type for name in ("embeddings", "targets", "labels", "ids")} == {"meta"}
+    assert {getattr(moved, name).device.type for name in ("embeddings", "targets", "labels", "rows")} == {"meta"}

@@ -66,18 +66,18 @@ def assert_equal(got: object, expected: object) -> None:
 @pytest.mark.parametrize("name", build_metrics())
 class TestEveryMetric:
     def test_equals_the_function_on_all_rows(self, name):
-        preds, target, ids = draw_rows(101)
+        preds, target, rows = draw_rows(101)
         metric = build_metrics()[name]
-        for batch in ids.split(32):
-            metric.update(preds[batch], target[batch], ids[batch])
+        for batch in rows.split(32):
+            metric.update(preds[batch], target[batch], rows[batch])
         assert_equal(metric.compute(), compute_expected(name, preds, target))
 
     def test_counts_repeated_ids_once_in_any_order(self, name):
-        preds, target, ids = draw_rows(60)
+        preds, target, rows = draw_rows(60)
         shown = torch.cat([torch.randperm(60, generator=torch.Generator().manual_seed(1)), torch.tensor([3, 3, 50])])
         metric = build_metrics()[name]
         for batch in shown.split(16):
-            metric.update(preds[batch], target[batch], ids[batch])
+            metric.update(preds[batch], target[batch], rows[batch])
         assert_equal(metric.compute(), compute_expected(name, preds, target))
 
     def test_counts_all_rows_without_ids(self, name):
@@ -88,10 +88,10 @@ class TestEveryMetric:
         assert_equal(metric.compute(), compute_expected(name, preds.repeat(2, 1), target.repeat(2)))
 
     def test_forward_gives_the_batch_and_keeps_all(self, name):
-        preds, target, ids = draw_rows(60)
+        preds, target, rows = draw_rows(60)
         metric = build_metrics()[name]
-        first = metric(preds[:40], target[:40], ids[:40])
-        metric(preds[40:], target[40:], ids[40:])
+        first = metric(preds[:40], target[:40], rows[:40])
+        metric(preds[40:], target[40:], rows[40:])
         assert_equal(first, compute_expected(name, preds[:40], target[:40]))
         assert_equal(metric.compute(), compute_expected(name, preds, target))
 
@@ -100,8 +100,8 @@ class TestEveryMetric:
         metric.update(*draw_rows(20, seed=1))
         metric.compute()
         metric.reset()
-        preds, target, ids = draw_rows(40)
-        metric.update(preds, target, ids)
+        preds, target, rows = draw_rows(40)
+        metric.update(preds, target, rows)
         assert_equal(metric.compute(), compute_expected(name, preds, target))
 
     def test_warns_and_has_no_value_before_the_first_row(self, name):
@@ -112,54 +112,54 @@ class TestEveryMetric:
         assert all(bool(torch.as_tensor(each).isnan().all()) for each in values)
 
     def test_survives_pickling_and_copying(self, name):
-        preds, target, ids = draw_rows(20)
+        preds, target, rows = draw_rows(20)
         metric = build_metrics()[name]
-        metric.update(preds, target, ids)
+        metric.update(preds, target, rows)
         for copied in (pickle.loads(pickle.dumps(metric)), copy.deepcopy(metric), metric.clone()):
             assert_equal(copied.compute(), compute_expected(name, preds, target))
 
     def test_half_precision_is_evaluated_in_float32(self, name):
-        preds, target, ids = draw_rows(50)
+        preds, target, rows = draw_rows(50)
         preds = preds.bfloat16()
         metric = build_metrics()[name]
-        metric.update(preds, target, ids)
+        metric.update(preds, target, rows)
         assert_equal(metric.compute(), compute_expected(name, preds.float(), target))
 
 
 class TestUpdate:
     @pytest.mark.parametrize(
-        ("preds", "target", "ids", "message"),
+        ("preds", "target", "rows", "message"),
         [
             ([[3.0, -1.0]], [0], [0], "expected values from 0 to 1, got 3.0 at index .*not logits"),
             ([[0.5, math.nan]], [0], [0], "got nan"),
             ([[0.5, 0.5]], [2], [0], "class index below 2, got 2"),
             ([[0.5, 0.5]], [0, 1], [0], "expected probabilities"),
             ([[[0.5, 0.5]]], [[0]], [[0]], "give each run of a stack metrics of its own"),
-            ([[0.5, 0.5]], [0], [0, 1], r"ids: expected int64 \(1,\), got torch.int64 \(2,\)"),
-            ([[0.5, 0.5]], [0], [0.0], r"ids: expected int64 \(1,\), got torch.float32 \(1,\)"),
-            ([[0.5, 0.5]], [0], [-1], "ids: expected rows of a data set, from 0, got -1"),
+            ([[0.5, 0.5]], [0], [0, 1], r"rows: expected int64 \(1,\), got torch.int64 \(2,\)"),
+            ([[0.5, 0.5]], [0], [0.0], r"rows: expected int64 \(1,\), got torch.float32 \(1,\)"),
+            ([[0.5, 0.5]], [0], [-1], "rows: expected rows of a data set, from 0, got -1"),
         ],
     )
-    def test_refuses_bad_rows_and_keeps_nothing_of_them(self, preds, target, ids, message):
+    def test_refuses_bad_rows_and_keeps_nothing_of_them(self, preds, target, rows, message):
         metric = metrics.WeightedAUROC()
         with pytest.raises(DataError, match=message):
-            metric.update(torch.tensor(preds), torch.tensor(target), torch.tensor(ids))
+            metric.update(torch.tensor(preds), torch.tensor(target), torch.tensor(rows))
         assert metric.preds == []
         assert metric.target == []
-        assert metric.ids == []
+        assert metric.rows == []
 
-    def test_refuses_ids_that_name_two_items(self):
+    def test_refuses_a_row_with_two_labels(self):
         metric = metrics.WeightedAUROC()
         preds, target = torch.full((3, 2), 0.5), torch.tensor([0, 1, 1])
         metric.update(preds, target, torch.tensor([0, 1, 2]))
         metric.update(preds, target, torch.tensor([1, 2, 0]))
-        with pytest.raises(DataError, match="rows with id 0 have different labels, 0 and 1"):
+        with pytest.raises(DataError, match="row 0 has different labels, 0 and 1"):
             metric.compute()
 
     def test_keeps_no_graph(self):
         metric = metrics.WeightedAUROC()
-        preds, target, ids = draw_rows(8)
-        metric.update(preds.requires_grad_(), target, ids)
+        preds, target, rows = draw_rows(8)
+        metric.update(preds.requires_grad_(), target, rows)
         assert not metric.preds[0].requires_grad
 
 
@@ -177,31 +177,31 @@ class TestOptions:
     def test_number_of_bins_is_checked_at_once_and_used(self, metric_class):
         with pytest.raises(ConfigError, match="num_bins"):
             metric_class(num_bins=0)
-        preds, target, ids = draw_rows(200)
+        preds, target, rows = draw_rows(200)
         confidence, predicted = preds.max(-1)
         target = torch.where(confidence > 0.8, predicted, target)  # too sure below, not sure enough above
         values = []
         for num_bins in (3, 15):
             metric = metric_class(num_bins=num_bins)
-            metric.update(preds, target, ids)
+            metric.update(preds, target, rows)
             value = metric.compute()
             values.append(value.accuracy if isinstance(value, tuple) else value)
         assert not torch.equal(*values)
 
     def test_a_new_threshold_counts_at_once(self):
-        preds, target, ids = draw_rows(100)
+        preds, target, rows = draw_rows(100)
         metric = metrics.NoneAwareAccuracy()
-        metric.update(preds, target, ids)
+        metric.update(preds, target, rows)
         assert float(metric.compute()["accuracy_none"]) == 0
         metric.threshold = torch.tensor(1.0)
         assert float(metric.compute()["accuracy_none"]) == 1
         assert metric.threshold == 1
 
     def test_a_selected_threshold_decides_as_it_was_evaluated(self):
-        preds, target, ids = draw_rows(500)
+        preds, target, rows = draw_rows(500)
         confidence, predicted = preds.max(-1)
         metric = metrics.NoneAwareAccuracy(functional.select_threshold(confidence, predicted, target))
-        metric.update(preds, target, ids)
+        metric.update(preds, target, rows)
         curves = functional.threshold_curves(confidence, predicted, target, torch.tensor([metric.threshold]))
         for name, value in metric.compute().items():
             assert value == getattr(curves, name)[0]
@@ -218,9 +218,9 @@ class TestOptions:
 class TestCollection:
     def test_keeps_one_state_for_all(self):
         collection = MetricCollection(build_metrics())
-        preds, target, ids = draw_rows(50)
-        for batch in ids.split(20):
-            collection.update(preds[batch], target[batch], ids[batch])
+        preds, target, rows = draw_rows(50)
+        for batch in rows.split(20):
+            collection.update(preds[batch], target[batch], rows[batch])
         assert list(collection.compute_groups) == [0]
         first, *others = collection.values(copy_state=False)
         assert all(other.preds is first.preds for other in others)
@@ -231,8 +231,8 @@ class TestCollection:
         collection = MetricCollection(
             {"ranking": metrics.WeightedRanking(), "decision": metrics.NoneAwareAccuracy()}, prefix="val/"
         )
-        preds, target, ids = draw_rows(50)
-        collection.update(preds, target, ids=ids)
+        preds, target, rows = draw_rows(50)
+        collection.update(preds, target, rows=rows)
         assert set(collection.compute()) == {
             "val/auroc",
             "val/aupr",
@@ -256,12 +256,12 @@ LAYOUTS = (
 def evaluate_on_one_of_two_processes(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    preds, target, ids = draw_rows(ROWS)
+    preds, target, rows = draw_rows(ROWS)
     results = []
     for layout in LAYOUTS:
         collection = MetricCollection(build_metrics())
         for batch in torch.tensor(layout[rank], dtype=torch.int64).split(8) if layout[rank] else ():
-            collection.update(preds[batch], target[batch], ids[batch])
+            collection.update(preds[batch], target[batch], rows[batch])
         results.append({name: metric.compute() for name, metric in collection.items()})
     torch.save(results, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()

@@ -12,7 +12,7 @@ from blobs import blobs_store
 from torch import Tensor
 
 from estitchup_pl import EmbeddingClassifier, EmbeddingDataModule, EmbeddingMLP
-from estitchup_pl.splits import TrialSplit
+from estitchup_pl.data.splits import TrialSplit
 
 SMALL = partial(EmbeddingMLP, hidden=(16,))
 

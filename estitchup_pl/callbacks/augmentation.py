@@ -18,7 +18,7 @@ from estitchup_pl.functional import (
     sample_pairs,
     sample_stitch_mask,
 )
-from estitchup_pl.random import global_seed, keyed_generator
+from estitchup_pl.seeding import global_seed, keyed_generator
 
 
 class EmbeddingAugmentation(pl.Callback, ABC):
@@ -72,7 +72,7 @@ class EmbeddingAugmentation(pl.Callback, ABC):
         device = batch.embeddings.device
         key = (global_seed(), self.state_key, trainer.current_epoch, batch_idx, trainer.global_rank)
         generator = keyed_generator(*key, device=device)
-        shape = batch.ids.shape
+        shape = batch.rows.shape
         lam = sample_lambda(shape, self.alpha, generator=generator, device=device, dtype=batch.targets.dtype)
         index = sample_pairs(shape, generator=generator, device=device)
         batch.embeddings, batch.targets = self.mix(batch.embeddings, batch.targets, lam, index, generator)

@@ -12,17 +12,17 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from estitchup_pl.batch import EmbeddingBatch
-from estitchup_pl.checkpoints import read_checkpoint
 from estitchup_pl.errors import CheckpointError, ConfigError
 from estitchup_pl.functional import Heuristic
 from estitchup_pl.metrics import ConfidenceThreshold
+from estitchup_pl.model.checkpoints import read_checkpoint
 
 
 class OODThreshold(pl.Callback):
     """Chooses the confidence threshold and keeps it on the module, which applies it in test and prediction.
 
     By default it is fitted after every validation epoch, on a validation set that contains "none" items:
-    rows of classes without a training row, as :class:`~estitchup_pl.splits.ThresholdSplit` makes them. To
+    rows of classes without a training row, as :class:`~estitchup_pl.data.splits.ThresholdSplit` makes them. To
     train on all rows afterwards, as the paper does (Sec. 4.3), hand the threshold over to the second fit with
     ``checkpoint``, or as a number.
 
@@ -85,7 +85,7 @@ class OODThreshold(pl.Callback):
                     f"OODThreshold needs {type(pl_module).__name__}.validation_step to return a dictionary with "
                     "'probabilities' of shape (batch, classes)"
                 )
-            self._metric.update(outputs["probabilities"], batch.labels, batch.ids)
+            self._metric.update(outputs["probabilities"], batch.labels, batch.rows)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Fit the threshold; the module computes and logs its metrics right after."""

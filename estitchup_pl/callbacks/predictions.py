@@ -60,7 +60,7 @@ class PredictionWriter(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Append a batch to this process's part."""
-        if self._writer is not None and len(outputs["ids"]):
+        if self._writer is not None and len(outputs["rows"]):
             model: Any = pl_module
             names = (*model.class_names, "none")  # NONE, which is -1, finds the last
             self._writer.write_table(self._table(outputs, model.threshold, names))
@@ -86,7 +86,7 @@ class PredictionWriter(pl.Callback):
         flat = top.indices.flatten().tolist()
         return pa.table(
             {
-                "row": prediction["ids"].cpu().numpy(),
+                "row": prediction["rows"].cpu().numpy(),
                 "predicted": [names[index] for index in reject(probabilities, threshold).tolist()],
                 "confidence": top.values[:, 0].cpu().numpy(),
                 "top_classes": _lists(pa.array([names[index] for index in flat]), width),

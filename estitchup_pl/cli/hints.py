@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import callbacks as lightning_callbacks
 from lightning.pytorch import loggers
 
-from estitchup_pl import callbacks, datamodule, module, nn, schedules, splits
+from estitchup_pl import callbacks, data, model
 from estitchup_pl.cli import config_files
 from estitchup_pl.errors import did_you_mean
 
@@ -26,21 +26,18 @@ UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (\w+)")
 CLASS_PATH = re.compile(r"class_path:\s*([\w.]+)")
 SHORT_NAME_MODULES = (
     callbacks,
-    datamodule,
-    module,
-    nn,
-    schedules,
-    splits,
+    data,
+    model,
     lightning_callbacks,
     loggers,
     torch.optim,
 )
 ALWAYS_USED = (
-    module.EmbeddingClassifier,
-    datamodule.EmbeddingDataModule,
-    nn.EmbeddingMLP,
-    schedules.TriangularCycle,
-    splits.TrialSplit,
+    model.EmbeddingClassifier,
+    data.EmbeddingDataModule,
+    model.EmbeddingMLP,
+    model.TriangularCycle,
+    data.TrialSplit,
     torch.optim.AdamW,
     pl.Trainer,
 )

@@ -11,11 +11,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from estitchup_pl.callbacks import PredictionWriter
-from estitchup_pl.checkpoints import read_checkpoint
 from estitchup_pl.cli.hints import explain
-from estitchup_pl.datamodule import EmbeddingDataModule
+from estitchup_pl.data.datamodule import EmbeddingDataModule
 from estitchup_pl.errors import ConfigError, EstitchupError
-from estitchup_pl.module import EmbeddingClassifier
+from estitchup_pl.model.checkpoints import read_checkpoint
+from estitchup_pl.model.classifier import EmbeddingClassifier
 
 TRAINER_DEFAULTS = {
     "max_epochs": 576,
@@ -78,8 +78,8 @@ class EstitchupCLI(LightningCLI):
         """Set this package's classes as defaults and add what only one command needs."""
         parser.set_defaults(
             {
-                "model": {"class_path": "estitchup_pl.module.EmbeddingClassifier"},
-                "data": {"class_path": "estitchup_pl.datamodule.EmbeddingDataModule"},
+                "model": {"class_path": "estitchup_pl.model.EmbeddingClassifier"},
+                "data": {"class_path": "estitchup_pl.data.EmbeddingDataModule"},
             }
         )
         if self._command == "fit":

@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from estitchup_pl.errors import ConfigError, StoreError, did_you_mean
-from estitchup_pl.importers import (
+from estitchup_pl.store import DTYPES, EmbeddingStore, ModalityInfo, RowSource, flag_column, name_hint
+from estitchup_pl.store.sources import describe_source
+from estitchup_pl.tables import (
     Imported,
     number_rows,
     open_clip_retrieval,
@@ -23,8 +25,6 @@ from estitchup_pl.importers import (
     read_items,
     split_place,
 )
-from estitchup_pl.store import DTYPES, EmbeddingStore, ModalityInfo, RowSource, flag_column, name_hint
-from estitchup_pl.store.sources import describe_source
 
 _CREATE = """\
 Make a store of embeddings that are there already.

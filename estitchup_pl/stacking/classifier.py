@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.module import EmbeddingClassifier
-from estitchup_pl.random import run_seed
+from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.seeding import run_seed
 from estitchup_pl.stacking.data import StackedBatch, StackedLoader
 from estitchup_pl.stacking.network import StackedNetwork
 from estitchup_pl.stacking.optimizer import RunOptimizer, StackedOptimizer
@@ -93,7 +93,7 @@ class StackedClassifier(pl.LightningModule):
 
     def training_step(self, batch: StackedBatch, batch_idx: int) -> Tensor:
         """Sum of the losses of all runs that take part: no run's gradient depends on another's."""
-        rows = [len(batch[run].ids) if run in batch else 0 for run in range(len(self.runs))]
+        rows = [len(batch[run].rows) if run in batch else 0 for run in range(len(self.runs))]
         self.network.draw_dropout(rows)
         logits = self.network(_stack(batch, rows))
         losses = []

@@ -9,9 +9,9 @@ import lightning.pytorch as pl
 import numpy as np
 
 from estitchup_pl.batch import EmbeddingBatch
+from estitchup_pl.data.loading import EmbeddingLoader
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.loading import EmbeddingLoader
-from estitchup_pl.random import run_seed
+from estitchup_pl.seeding import run_seed
 from estitchup_pl.stacking.run import Run
 
 StackedBatch = dict[int, EmbeddingBatch]

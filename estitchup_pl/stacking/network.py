@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.nn import KeyedDropout, StackedLinear
+from estitchup_pl.model.networks import KeyedDropout, StackedLinear
 
 
 class StackedNetwork(nn.Sequential):
@@ -17,7 +17,7 @@ class StackedNetwork(nn.Sequential):
 
     Args:
         networks: Each a ``nn.Sequential`` of :class:`StackedLinear`, :class:`KeyedDropout` and modules without
-            parameters, such as an :class:`~estitchup_pl.nn.EmbeddingMLP`.
+            parameters, such as an :class:`~estitchup_pl.model.networks.EmbeddingMLP`.
 
     Shape:
         ``(runs, batch, in_features)`` to ``(runs, batch, out_features)``, the largest number of outputs of all.

@@ -9,9 +9,9 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import EarlyStopping
 
-from estitchup_pl.datamodule import EmbeddingDataModule
-from estitchup_pl.module import EmbeddingClassifier
-from estitchup_pl.random import run_seed
+from estitchup_pl.data.datamodule import EmbeddingDataModule
+from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.seeding import run_seed
 
 
 @dataclass(eq=False)

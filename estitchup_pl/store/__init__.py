@@ -15,6 +15,7 @@ from estitchup_pl.store.files import (
     write_shard,
 )
 from estitchup_pl.store.items import flag_column, name_hint, normalize_items
+from estitchup_pl.store.labels import Rows, StoreLabels
 from estitchup_pl.store.sources import RowSource
 
 __all__ = [
@@ -25,7 +26,9 @@ __all__ = [
     "EmbeddingStore",
     "ModalityInfo",
     "RowSource",
+    "Rows",
     "StoreHeader",
+    "StoreLabels",
     "flag_column",
     "name_hint",
     "normalize_items",

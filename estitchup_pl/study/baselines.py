@@ -15,7 +15,7 @@ from torch import Tensor
 from estitchup_pl.callbacks import EmbeddingAugmentation
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.functional import sample_lambda, sample_pairs
-from estitchup_pl.random import keyed_generator
+from estitchup_pl.seeding import keyed_generator
 
 FLOOR = 1e-6
 """Probabilities are kept this far from 0 and 1, so that their logits are finite."""

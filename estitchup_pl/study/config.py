@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from estitchup_pl.data.splits import check_fraction
 from estitchup_pl.errors import ConfigError, did_you_mean
-from estitchup_pl.splits import check_fraction
 from estitchup_pl.study.folder import slug
 
 Metric = Literal["aupr", "auroc", "correlation", "ece"]

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.functional import none_aware_accuracy
-from estitchup_pl.module import EmbeddingClassifier
-from estitchup_pl.random import derive_seed
-from estitchup_pl.splits import Rows
+from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.seeding import derive_seed
+from estitchup_pl.store.labels import Rows
 from estitchup_pl.study.trials import Trials
 
 KNOWN_ROWS = 4096

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.splits import Rows
 from estitchup_pl.stacking import Run, fit_runs
+from estitchup_pl.store.labels import Rows
 from estitchup_pl.study.baselines import estimator_logits, fit_estimator
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.methods import Values, build_callbacks, build_estimator

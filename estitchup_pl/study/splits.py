@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from estitchup_pl.data.splits import Split, TrialSplit, check_fraction
 from estitchup_pl.errors import SplitError
-from estitchup_pl.random import derive_seed
-from estitchup_pl.splits import Split, StoreLabels, TrialSplit, check_fraction
+from estitchup_pl.seeding import derive_seed
 from estitchup_pl.store import EmbeddingStore
+from estitchup_pl.store.labels import StoreLabels
 
 
 @dataclass
@@ -30,7 +31,7 @@ class SelectionSplit(TrialSplit):
         check_fraction("fraction", self.fraction)
 
     def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
-        """See :meth:`~estitchup_pl.splits.SplitProtocol.assign`."""
+        """See :meth:`~estitchup_pl.data.splits.SplitProtocol.assign`."""
         rows = super().assign(store, labels).train
         shuffled = np.random.default_rng(derive_seed("split", "selection", self.trial)).permutation(rows)
         count = round(self.fraction * rows.size)
@@ -54,7 +55,7 @@ class BootstrapSplit(TrialSplit):
     resample: int = 0
 
     def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
-        """See :meth:`~estitchup_pl.splits.SplitProtocol.assign`; a row drawn twice trains twice."""
+        """See :meth:`~estitchup_pl.data.splits.SplitProtocol.assign`; a row drawn twice trains twice."""
         rows = super().assign(store, labels).train
         generator = np.random.default_rng(derive_seed("split", "bootstrap", self.trial, self.resample))
         train = np.sort(generator.choice(rows, rows.size))

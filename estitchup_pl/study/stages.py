@@ -13,13 +13,13 @@ import torch
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.functional import HEURISTICS, select_threshold
+from estitchup_pl.functional.temperature import fit_temperature
 from estitchup_pl.study.curve import AccuracyCurve, CurveRows
 from estitchup_pl.study.evaluation import selection_score
 from estitchup_pl.study.fitting import Job, Logits
 from estitchup_pl.study.folder import RunRecord, stored_probabilities
 from estitchup_pl.study.methods import candidates
 from estitchup_pl.study.state import StudyState, values_of
-from estitchup_pl.study.temperature import fit_temperature
 
 
 def select(study: StudyState) -> None:

@@ -11,13 +11,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from estitchup_pl.batch import NONE
-from estitchup_pl.datamodule import EmbeddingDataModule
-from estitchup_pl.digits import digits_store
-from estitchup_pl.module import EmbeddingClassifier
-from estitchup_pl.nn import EmbeddingMLP
-from estitchup_pl.random import derive_seed
-from estitchup_pl.splits import Rows, Split, SplitProtocol, StoreLabels, ThresholdSplit, TrialSplit
+from estitchup_pl.data.datamodule import EmbeddingDataModule
+from estitchup_pl.data.digits import digits_store
+from estitchup_pl.data.splits import Split, SplitProtocol, ThresholdSplit, TrialSplit
+from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.model.networks import EmbeddingMLP
+from estitchup_pl.seeding import derive_seed
 from estitchup_pl.store import EmbeddingStore
+from estitchup_pl.store.labels import Rows, StoreLabels
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.splits import BootstrapSplit, SelectionSplit
 

@@ -13,8 +13,8 @@ from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.batch import NONE
 from estitchup_pl.callbacks import OODThreshold
 from estitchup_pl.callbacks.ood import read_threshold
+from estitchup_pl.data.splits import ThresholdSplit, TrialSplit
 from estitchup_pl.errors import CheckpointError, ConfigError
-from estitchup_pl.splits import ThresholdSplit, TrialSplit
 
 HELD_OUT = ThresholdSplit(train_fraction=0.6, held_out=2)
 

@@ -80,7 +80,7 @@ def test_the_recipe_can_be_pointed_at_another_folder(run: Run, tmp_path: Path) -
 
 OWN = """
 import torch
-from estitchup_pl.extraction import Embedder
+from estitchup_pl.embed import Embedder
 
 class Lengths(Embedder):
     dim = 2

@@ -17,9 +17,9 @@ from training import SMALL, classifier, trainer, weights
 
 from estitchup_pl import EmbeddingClassifier, EmbeddingDataModule, EmbeddingMLP
 from estitchup_pl.callbacks import EMixup, EStitchup, LabelSoftening
+from estitchup_pl.data.splits import ThresholdSplit, TrialSplit
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.schedules import TriangularCycle
-from estitchup_pl.splits import ThresholdSplit, TrialSplit
+from estitchup_pl.model.schedules import TriangularCycle
 from estitchup_pl.stacking import Run, StackedClassifier, StackedDataModule, fit_runs
 
 STORE = blobs_store()

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from blobs import blobs_store
 
+from estitchup_pl.data.splits import TrialSplit
 from estitchup_pl.errors import ConfigError, SplitError
-from estitchup_pl.splits import StoreLabels, TrialSplit
+from estitchup_pl.store.labels import StoreLabels
 from estitchup_pl.study.splits import BootstrapSplit, SelectionSplit
 
 STORE = blobs_store(2000)

@@ -1,0 +1,15 @@
+"""From a store to batches: the data module, the splits of its rows, and the digits."""
+
+from estitchup_pl.data.datamodule import EmbeddingDataModule
+from estitchup_pl.data.digits import digits_store
+from estitchup_pl.data.splits import ColumnSplit, Split, SplitProtocol, ThresholdSplit, TrialSplit
+
+__all__ = [
+    "ColumnSplit",
+    "EmbeddingDataModule",
+    "Split",
+    "SplitProtocol",
+    "ThresholdSplit",
+    "TrialSplit",
+    "digits_store",
+]

@@ -1,0 +1,187 @@
+"""How rows become batches: samplers for any number of processes, sources to read from, and the loader of both."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from estitchup_pl.batch import EmbeddingBatch
+from estitchup_pl.seeding import derive_seed
+from estitchup_pl.store import EmbeddingStore
+from estitchup_pl.store.labels import Rows
+
+PREFETCHED_BATCHES = 4
+"""Batches that a thread reads ahead from a mapped store."""
+
+
+class BatchSampler(Protocol):
+    """Yields the batches of one process, as positions in the loader's rows."""
+
+    def __iter__(self) -> Iterator[Tensor]: ...
+
+    def __len__(self) -> int: ...
+
+
+@dataclass
+class ShuffledBatches:
+    """Training batches: one permutation an epoch, shared by all processes and dealt out among them.
+
+    The permutation is a function of (seed, epoch). Where the rows do not divide evenly, the first ones of the
+    permutation are dealt out once more, so that all processes take the same number of steps.
+
+    Attributes:
+        length: Number of rows.
+        batch_size: Rows of a batch on this process; the last batch of an epoch may be smaller.
+        seed: Seed of the run.
+        rank: Number of this process.
+        world_size: Number of processes.
+        epoch: Epoch whose permutation comes next; Lightning sets it.
+    """
+
+    length: int
+    batch_size: int
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+    epoch: int = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch (called by Lightning)."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "shuffle", self.epoch))
+        order = torch.randperm(self.length, generator=generator)
+        share = math.ceil(self.length / self.world_size)
+        order = torch.cat([order, order[: share * self.world_size - self.length]])
+        return iter(torch.split(order[self.rank :: self.world_size], self.batch_size))
+
+    def __len__(self) -> int:
+        return math.ceil(math.ceil(self.length / self.world_size) / self.batch_size)
+
+
+@dataclass
+class EvenBatches:
+    """Evaluation batches: every row once, in order, the same number of batches on every process.
+
+    Sizes differ by one row at most. With fewer rows than processes some batches are empty, since a process
+    that took fewer steps than the others could leave them waiting in a collective call.
+
+    Attributes:
+        length: Number of rows.
+        batch_size: Rows of a batch at most.
+        rank: Number of this process.
+        world_size: Number of processes.
+    """
+
+    length: int
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
+
+    def __iter__(self) -> Iterator[Tensor]:
+        mine = torch.arange(self.length).tensor_split(self.world_size)[self.rank]
+        return iter(mine.tensor_split(len(self)))
+
+    def __len__(self) -> int:
+        return math.ceil(math.ceil(self.length / self.world_size) / self.batch_size)
+
+
+class EmbeddingLoader:
+    """Iterable of :class:`EmbeddingBatch`; what Lightning takes in place of a PyTorch ``DataLoader``.
+
+    Args:
+        source: Where embeddings come from.
+        rows: Store rows of this part, int64 ``(n,)``.
+        labels: Class index or ``NONE`` of every row of the store, int64, on the source's device.
+        targets: Target of each class and, last, of "none", float ``(classes + 1, classes)``, likewise.
+        sampler: Batches of this process as positions in ``rows``.
+    """
+
+    def __init__(
+        self, source: EmbeddingSource, rows: Tensor, labels: Tensor, targets: Tensor, sampler: BatchSampler
+    ) -> None:
+        self.source = source
+        self.rows = rows
+        self.labels = labels
+        self.targets = targets
+        self.sampler = sampler  # Lightning looks for these names, to set the epoch
+        self.batch_sampler = None
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[EmbeddingBatch]:
+        batches = (self.rows[positions] for positions in self.sampler)
+        for rows, embeddings in self.source.read(batches):
+            labels = self.labels[rows]
+            yield EmbeddingBatch(embeddings, self.targets[labels], labels, rows)
+
+
+class EmbeddingSource(Protocol):
+    """Where embeddings come from, as concatenated float32."""
+
+    device: torch.device
+
+    def covers(self, rows: Rows) -> bool:
+        """Tell whether every one of these rows can be read."""
+        ...
+
+    def read(self, batches: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Read batches of rows: pairs of rows ``(batch,)`` and embeddings ``(batch, dim)`` on the device."""
+        ...
+
+
+class ResidentRows:
+    """Embeddings of chosen rows in memory or on a GPU, in their stored type; upcast as they are gathered."""
+
+    def __init__(self, store: EmbeddingStore, modalities: Sequence[str], rows: Rows, device: torch.device) -> None:
+        self.device = device
+        self.rows = torch.from_numpy(rows).to(device)
+        self.embeddings = torch.from_numpy(store.gather(rows, modalities)).to(device)
+        self._whole = len(rows) == len(store)
+
+    def covers(self, rows: Rows) -> bool:
+        """See :class:`EmbeddingSource`."""
+        return self._whole or bool(torch.isin(torch.from_numpy(rows), self.rows.cpu()).all())
+
+    def read(self, batches: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """See :class:`EmbeddingSource`."""
+        for rows in batches:
+            rows = rows.to(self.device, non_blocking=True)
+            positions = rows if self._whole else torch.searchsorted(self.rows, rows)
+            yield rows, self.embeddings[positions].float()
+
+
+class MappedRows:
+    """Embeddings read from the store's maps by a thread that stays a few batches ahead."""
+
+    def __init__(self, store: EmbeddingStore, modalities: Sequence[str]) -> None:
+        self.device = torch.device("cpu")
+        self.store = store
+        self.modalities = modalities
+
+    def covers(self, rows: Rows) -> bool:
+        """See :class:`EmbeddingSource`."""
+        return True
+
+    def read(self, batches: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """See :class:`EmbeddingSource`."""
+        ahead: deque[Future[tuple[Tensor, Tensor]]] = deque()
+        with ThreadPoolExecutor(1) as pool:
+            for rows in batches:
+                ahead.append(pool.submit(self._gather, rows))
+                if len(ahead) > PREFETCHED_BATCHES:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def _gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return rows, torch.from_numpy(self.store.gather(rows.numpy(), self.modalities)).float()

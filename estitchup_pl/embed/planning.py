@@ -1,0 +1,164 @@
+"""The start of a run: begin, go on with what a killed run left, or add new items to a finished store."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from estitchup_pl.embed.publishing import publish
+from estitchup_pl.embed.readers import ItemReader
+from estitchup_pl.embed.staging import Digests, Source, StagedItems, reorder_items, stage_items
+from estitchup_pl.embed.state import STATE_NAME, RunState, first_difference, read_digests
+from estitchup_pl.embed.workspace import STAGE_NAME, WORK_NAME
+from estitchup_pl.errors import ConfigError
+from estitchup_pl.store import HEADER_NAME, ITEMS_NAME
+from estitchup_pl.store.files import TEMPORARY_SUFFIX
+
+_RESTART = "Undo the change, choose another --out, or pass --restart to embed everything anew."
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be embedded, and where it is to go.
+
+    Attributes:
+        out: Folder of the store.
+        items: Reader of the input table.
+        id_column: Column with the items' ids.
+        label_column: Column with their labels, if any.
+        sources: For each modality where its values stand.
+        settings: For each modality the settings that decide its embeddings.
+        rows_per_shard: Rows in every shard but the last.
+        precision: Precision of the Trainer.
+        restart: Drop what an unfinished run left, and replace a finished store.
+    """
+
+    out: Path
+    items: ItemReader
+    id_column: str
+    label_column: str | None
+    sources: Mapping[str, Source]
+    settings: Mapping[str, dict[str, Any]]
+    rows_per_shard: int
+    precision: str
+    restart: bool
+
+
+def start_run(request: Request) -> RunState:
+    """Check the input table, stage it in the run's folder and write the state of the run.
+
+    Raises:
+        ConfigError: If settings or inputs differ from those of the unfinished run or finished store there.
+        DataError: If the input table cannot be used.
+    """
+    out, work = request.out, request.out / WORK_NAME
+    _finish_publication(out)
+    _refuse_foreign_folder(out)
+    if work.exists() and (request.restart or not (work / STATE_NAME).exists()):
+        shutil.rmtree(work)
+    for left_over in work.rglob(f"*{TEMPORARY_SUFFIX}"):
+        left_over.unlink()
+    stage = work / STAGE_NAME
+    digests = stage_items(request.items, request.id_column, request.label_column, request.sources, stage)
+    ids = StagedItems(stage).table()["id"]
+    new = RunState(len(ids), request.rows_per_shard, request.precision, dict(request.settings))
+    if (work / STATE_NAME).exists():
+        return _resume(out, new, ids, digests)
+    if (out / HEADER_NAME).exists() and not request.restart:
+        return _append(out, new, ids, digests)
+    new.write(work, digests)
+    return new
+
+
+def _resume(out: Path, new: RunState, ids: pa.ChunkedArray, digests: Digests) -> RunState:
+    work = out / WORK_NAME
+    old = RunState.read(work)
+    _refuse_changes(old.differences(new), f"the unfinished run in {out}")
+    if old.rows != new.rows:
+        raise ConfigError(
+            f"the input table of the unfinished run in {out} changed: had {old.rows} rows, has {new.rows}. {_RESTART}"
+        )
+    if old.carried:
+        digests = _reorder(work / STAGE_NAME, _order(out, ids), digests)
+    _refuse_changed_inputs(work, read_digests(work), digests, f"the unfinished run in {out}")
+    return old
+
+
+def _append(out: Path, new: RunState, ids: pa.ChunkedArray, digests: Digests) -> RunState:
+    """Take over every row of the finished store; its order stays, new items follow in the table's order."""
+    work, old = out / WORK_NAME, RunState.read(out)
+    gone = [name for name in old.modalities if name not in new.modalities]
+    if gone:
+        raise ConfigError(f"modality {gone[0]!r} of the store in {out} is no longer in the config. {_RESTART}")
+    _refuse_changes(old.differences(new.restricted(set(old.modalities))), f"the store in {out}")
+    digests = _reorder(work / STAGE_NAME, _order(out, ids), digests)
+    kept = {name: values[: old.rows] for name, values in digests.items() if name in old.modalities}
+    _refuse_changed_inputs(work, read_digests(out), kept, f"the store in {out}")
+    state = replace(new, carried=dict.fromkeys(old.modalities, old.rows))
+    state.write(work, digests)
+    return state
+
+
+def _order(out: Path, ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Rows of the input table in the store's order: known items first, new ones after them ``(rows,)``."""
+    known = pq.read_table(out / ITEMS_NAME, columns=["id"])["id"]
+    rows = pc.index_in(known, value_set=ids.combine_chunks())
+    if rows.null_count:
+        gone = known.filter(pc.is_null(rows))
+        raise ConfigError(
+            f"{len(gone)} items of the store in {out} are no longer in the input table, e.g. id "
+            f"{gone[0].as_py()!r}. {_RESTART}"
+        )
+    order = rows.to_numpy().astype(np.int64)
+    new = np.setdiff1d(np.arange(len(ids)), order, assume_unique=True)
+    return np.concatenate([order, new])
+
+
+def _reorder(stage: Path, order: npt.NDArray[np.int64], digests: Digests) -> Digests:
+    if np.array_equal(order, np.arange(len(order))):
+        return digests
+    reorder_items(stage, order)
+    return {name: values[order] for name, values in digests.items()}
+
+
+def _refuse_changes(changes: list[str], what: str) -> None:
+    if changes:
+        listed = "".join(f"\n  {change}" for change in changes)
+        raise ConfigError(f"{what} was made with other settings:{listed}\n{_RESTART}")
+
+
+def _refuse_changed_inputs(work: Path, old: Digests, new: Digests, what: str) -> None:
+    change = first_difference(old, new)
+    if change is None:
+        return
+    row, modality = change
+    identifier = str(StagedItems(work / STAGE_NAME).table()["id"][row].as_py())
+    raise ConfigError(
+        f"the input of {what} changed: first in row {row} (id {identifier!r}), modality {modality!r}. {_RESTART}"
+    )
+
+
+def _finish_publication(out: Path) -> None:
+    """Complete the last step of a run that was killed in the middle of it."""
+    if (out / WORK_NAME / HEADER_NAME).exists():
+        publish(out)
+
+
+def _refuse_foreign_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"out: expected a folder, {out} is a file")
+    if not out.exists() or (out / STATE_NAME).exists() or (out / WORK_NAME).exists():
+        return
+    if (out / HEADER_NAME).exists():
+        raise ConfigError(f"out: {out} is a store that `estitchup embed` did not write. Choose another folder.")
+    if any(out.iterdir()):
+        raise ConfigError(f"out: {out} is neither empty nor a store. Choose another folder.")

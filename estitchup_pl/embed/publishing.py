@@ -1,0 +1,160 @@
+"""The end of a run: bring its shards and notes together to a store, and put that in place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from estitchup_pl.embed.staging import StagedItems
+from estitchup_pl.embed.state import DIGESTS_NAME, STATE_NAME, RunState, read_digests
+from estitchup_pl.embed.workspace import STAGE_NAME, WORK_NAME, Note, all_units, read_note
+from estitchup_pl.errors import DataError
+from estitchup_pl.store import (
+    HEADER_NAME,
+    ITEMS_NAME,
+    ModalityInfo,
+    StoreHeader,
+    flag_column,
+    read_header,
+    shard_path,
+    write_header,
+    write_items,
+)
+from estitchup_pl.store.files import EMBEDDINGS_NAME, atomic_path
+from estitchup_pl.store.items import with_flags
+
+FAILURES_NAME: Final = "failures.parquet"
+_FAILURES: Final = pa.schema([("id", pa.string()), ("modality", pa.string()), ("reason", pa.string())])
+
+
+@dataclass(frozen=True)
+class ModalityReport:
+    """Counts of one modality over the whole store.
+
+    Attributes:
+        embedded: Rows that have an embedding.
+        missing: Rows that had nothing to embed.
+        failed: Rows that could not be embedded; see ``failures.parquet``.
+        truncated: Rows that were cut off.
+        cut: Tokens that were cut off, in all.
+    """
+
+    embedded: int
+    missing: int
+    failed: int
+    truncated: int
+    cut: int
+
+
+def finish(out: Path, state: RunState, infos: Mapping[str, ModalityInfo]) -> dict[str, ModalityReport]:
+    """Write what belongs to a store beside the shards, and put the store in place.
+
+    Raises:
+        DataError: If a modality has not one embedding, which no later step could use.
+    """
+    work = out / WORK_NAME
+    table = _item_columns(StagedItems(work / STAGE_NAME).table())
+    notes = _notes(work, state)
+    flags = {name: _flags(out, state, name, notes[name]) for name in state.modalities}
+    failures = _failures(out, state, notes, table["id"])
+    truncation = _truncation(out, state, notes)
+    reports = {}
+    for name, present in flags.items():
+        failed = int(np.count_nonzero(failures["modality"].to_numpy(zero_copy_only=False) == name))
+        embedded = int(np.count_nonzero(present))
+        reports[name] = ModalityReport(embedded, state.rows - embedded - failed, failed, *truncation[name])
+        if not embedded:
+            _refuse_empty(name, failures)
+    write_items(work, with_flags(table, flags))
+    with atomic_path(work / FAILURES_NAME) as temporary:
+        pq.write_table(failures, temporary)
+    replace(state, carried={}, truncation=truncation).write(work, read_digests(work))
+    write_header(work, StoreHeader(state.rows, state.rows_per_shard, dict(infos)))
+    publish(out)
+    return reports
+
+
+def publish(out: Path) -> None:
+    """Move a complete store from the run's folder to ``out``; killed anywhere, it can be called again.
+
+    A store that is already there is no longer one from the first step on, and the new one is whole at the last.
+    """
+    work = out / WORK_NAME
+    header = read_header(work)
+    (out / HEADER_NAME).unlink(missing_ok=True)
+    shards = {shard_path(out, name, index) for name in header.modalities for index in range(header.shards)}
+    for name in (STATE_NAME, DIGESTS_NAME, ITEMS_NAME, FAILURES_NAME):
+        _move(work / name, out / name)
+    for path in shards:
+        _move(work / path.relative_to(out), path)
+    for path in set((out / EMBEDDINGS_NAME).rglob("*.npy")) - shards:
+        path.unlink()
+    _move(work / HEADER_NAME, out / HEADER_NAME)
+    shutil.rmtree(work)
+
+
+def _move(source: Path, target: Path) -> None:
+    if source.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, target)
+
+
+def _item_columns(table: pa.Table) -> pa.Table:
+    """Columns of the item table; cells with whole files (images ...) are left behind."""
+    kept = [name for name in table.column_names if not _holds_files(table.schema.field(name).type)]
+    return table.select(kept)
+
+
+def _holds_files(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(_holds_files(kind.field(index).type) for index in range(kind.num_fields))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def _notes(work: Path, state: RunState) -> dict[str, Note]:
+    notes = {name: Note() for name in state.modalities}
+    for unit in all_units(state):
+        notes[unit.modality].add(read_note(work, unit))
+    return notes
+
+
+def _flags(out: Path, state: RunState, modality: str, note: Note) -> npt.NDArray[np.bool_]:
+    """Which rows have the modality ``(rows,)``."""
+    present = np.ones(state.rows, dtype=np.bool_)
+    if carried := state.carried.get(modality, 0):
+        old = pq.read_table(out / ITEMS_NAME, columns=[flag_column(modality)])
+        present[:carried] = old[flag_column(modality)].to_numpy()
+    present[note.missing + [row for row, _ in note.failed]] = False
+    return present
+
+
+def _failures(out: Path, state: RunState, notes: Mapping[str, Note], ids: pa.ChunkedArray) -> pa.Table:
+    rows = [(ids[row].as_py(), name, reason) for name, note in notes.items() for row, reason in note.failed]
+    new = pa.Table.from_pylist([dict(zip(_FAILURES.names, row, strict=True)) for row in rows], schema=_FAILURES)
+    if not any(state.carried.values()):
+        return new
+    return pa.concat_tables([pq.read_table(out / FAILURES_NAME), new])
+
+
+def _truncation(out: Path, state: RunState, notes: Mapping[str, Note]) -> dict[str, list[int]]:
+    old = RunState.read(out).truncation if any(state.carried.values()) else {}
+    nothing = [0, 0]
+    return {
+        name: [sum(pair) for pair in zip(old.get(name, nothing), (note.truncated, note.cut), strict=True)]
+        for name, note in notes.items()
+    }
+
+
+def _refuse_empty(modality: str, failures: pa.Table) -> None:
+    mine = failures.filter(pa.compute.equal(failures["modality"], modality))
+    why = f"the first one failed: {mine['reason'][0].as_py()}" if len(mine) else "the column is empty"
+    raise DataError(f"modality {modality!r}: not one item could be embedded; {why}. Mend this and pass --restart.")

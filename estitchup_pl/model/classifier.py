@@ -1,0 +1,298 @@
+"""The classifier: the paper's network, loss, optimizer and schedule, and what is logged about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
+from torchmetrics import MeanMetric, MetricCollection
+
+from estitchup_pl.batch import EmbeddingBatch
+from estitchup_pl.errors import CheckpointError, ConfigError
+from estitchup_pl.metrics import (
+    ConfidenceAccuracyCorrelation,
+    ExpectedCalibrationError,
+    NoneAwareAccuracy,
+    WeightedRanking,
+)
+from estitchup_pl.model.networks import EmbeddingMLP, KeyedDropout, SoftTargetBCE
+from estitchup_pl.model.scaling import ModalityScaling
+from estitchup_pl.model.scaling import Scaling as ScalingKind
+from estitchup_pl.model.schedules import TriangularCycle
+from estitchup_pl.seeding import derive_seed, global_seed, keyed_generator
+
+NetworkCallable = Callable[[int, int], nn.Module]
+"""Builds a network from the width of the embeddings and the number of classes."""
+
+LossCallable = Callable[[], nn.Module]
+"""Builds a loss."""
+
+
+class EmbeddingClassifier(pl.LightningModule):
+    """Classifier on embeddings, trained with binary cross-entropy on soft targets (Secs. 3.3, 3.4).
+
+    What it is trained on (classes, modalities and their scaling) comes from the data module when a fit begins
+    and is kept in the checkpoint, so that testing and predicting need nothing but the checkpoint and data. The
+    confidence threshold below which an item is "none" lives here too, set by a callback such as
+    ``OODThreshold``; until then it is 0 and nothing is rejected.
+
+    Subclass it and override :meth:`configure_metrics`, :meth:`training_step` or any other hook of Lightning's.
+
+    Args:
+        network: Called with the width of the embeddings and the number of classes; maps embeddings to logits.
+        optimizer: Called with the parameters. Default: AdamW with decoupled weight decay 1e-4.
+        lr_scheduler: Called with the optimizer; ``None`` for a constant rate. Default: the triangular cycle.
+            Cyclic and one-cycle schedules step every batch, all others every epoch.
+        loss: Called with nothing; a module that maps logits and targets, both ``(*stack, batch, classes)``, to a
+            scalar. Default: binary cross-entropy, mean over batch and classes.
+        class_names: Known classes, in the order of the network's outputs. Default: from the data module.
+        modalities: Width of each modality, in the order of concatenation. Default: from the data module.
+        scaling: Scaling of each modality. Default: from the data module.
+
+    Attributes:
+        threshold: Confidence threshold in ``[0, 1]``; a prediction is valid only above it (Sec. 2.5).
+        scale: The scaling of the embeddings; the data module applies it to each batch before callbacks see it.
+        network: The network, once a fit or a checkpoint has told its size.
+    """
+
+    threshold: Tensor
+
+    def __init__(
+        self,
+        network: NetworkCallable = EmbeddingMLP,
+        optimizer: OptimizerCallable = lambda params: AdamW(params, lr=3e-4, weight_decay=1e-4, fused=True),
+        lr_scheduler: LRSchedulerCallable | None = TriangularCycle,
+        loss: LossCallable = SoftTargetBCE,
+        class_names: Sequence[str] | None = None,
+        modalities: Mapping[str, int] | None = None,
+        scaling: Mapping[str, ScalingKind] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        for name in [name for name, value in self.hparams.items() if not _is_plain(value)]:
+            del self.hparams[name]  # a checkpoint holds plain values only; what is left out is given again
+        self.build_network = network
+        self.build_optimizer = optimizer
+        self.build_lr_scheduler = lr_scheduler
+        self.loss = loss()
+        self.class_names = tuple(class_names or ())
+        self.modalities = dict(modalities or {})
+        self.scale = ModalityScaling(self.modalities, scaling or {})
+        self.network: nn.Module | None = None
+        self.register_buffer("threshold", torch.tensor(0.0))
+        self._loss_sum, self._loss_rows = torch.zeros(()), 0
+        self.val_metrics = self.configure_metrics()
+        self.test_metrics = self.configure_metrics()
+        self.val_loss = MeanMetric()
+        self.test_loss = MeanMetric()
+
+    def configure_metrics(self) -> MetricCollection:
+        """Metrics of an evaluation, logged as ``val/<name>`` and ``test/<name>``.
+
+        Each takes ``preds`` ``(batch, classes)``, ``target`` ``(batch,)`` with ``NONE`` and, if it wishes,
+        ``rows``. A metric with a ``threshold`` attribute is given the module's before it is computed.
+        """
+        return MetricCollection(
+            {
+                "ranking": WeightedRanking(),
+                "ece": ExpectedCalibrationError(),
+                "confidence_accuracy_correlation": ConfidenceAccuracyCorrelation(),
+                "confidence_accuracy_correlation_id": ConfidenceAccuracyCorrelation(known_only=True),
+                "accuracy": NoneAwareAccuracy(),
+            }
+        )
+
+    def configure_model(self) -> None:
+        """Build scaling and network, from the checkpoint's description or else from the data module."""
+        if self.network is not None:
+            return
+        if not self.class_names or not self.modalities:
+            self._describe_data()
+        # Seeded by the run, so that weights do not depend on what was drawn before (nor on the rank).
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(global_seed(), "network"))
+            self.network = self.build_network(sum(self.modalities.values()), len(self.class_names))
+
+    def configure_optimizers(self) -> Optimizer | OptimizerLRSchedulerConfig:
+        """Build optimizer and schedule from their factories."""
+        optimizer = self.build_optimizer(self.parameters())
+        if self.build_lr_scheduler is None:
+            return optimizer
+        scheduler = self.build_lr_scheduler(optimizer)
+        if isinstance(scheduler, TriangularCycle):
+            scheduler.set_steps_per_epoch(self._steps_per_epoch())
+        every_batch = isinstance(scheduler, CyclicLR | OneCycleLR)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": scheduler,
+                "interval": "step" if every_batch else "epoch",
+                "monitor": getattr(scheduler, "monitor", "val/loss"),
+            },
+        }
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Logits ``(*stack, batch, classes)`` of embeddings ``(*stack, batch, dim)`` as the store has them."""
+        return self._logits(self.scale(embeddings))
+
+    @torch.inference_mode()
+    def predict_proba(self, embeddings: Tensor) -> Tensor:
+        """Probability of each class in ``[0, 1]``, ``(*stack, batch, classes)``; rows need not sum to one.
+
+        Dropout is off here, whatever mode the module is in.
+
+        Args:
+            embeddings: As the store has them, concatenated in the order of ``modalities``,
+                ``(*stack, batch, dim)``.
+        """
+        training = self.training
+        try:
+            return torch.sigmoid(self.eval()(embeddings.float()).float())
+        finally:
+            self.train(training)
+
+    def on_train_epoch_start(self) -> None:
+        """Seed the global generator, for layers of users' own networks that draw from it; begin the mean loss."""
+        seed = derive_seed(global_seed(), "epoch", self.current_epoch, self.global_rank)
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":  # torch.manual_seed queues a call with a traceback where there is no GPU
+            torch.cuda.manual_seed(seed)
+        self._loss_sum, self._loss_rows = torch.zeros((), device=self.device), 0
+
+    def on_train_batch_start(self, batch: EmbeddingBatch, batch_idx: int) -> None:
+        """Give the dropout layers this batch's generator."""
+        key = (global_seed(), "dropout", self.current_epoch, batch_idx, self.global_rank)
+        self._set_dropout_generator(keyed_generator(*key, device=self.device))
+
+    def on_train_end(self) -> None:
+        """Take the generator away: it cannot be copied or pickled."""
+        self._set_dropout_generator(None)
+
+    def training_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor:
+        """Loss of a batch, as the callbacks have left it."""
+        return self.training_loss(self._logits(batch.embeddings), batch)
+
+    def training_loss(self, logits: Tensor, batch: EmbeddingBatch) -> Tensor:
+        """Loss of a batch's logits ``(*stack, batch, classes)``, a scalar; counts into the mean of the epoch."""
+        loss: Tensor = self.loss(logits, batch.targets)
+        rows = batch.rows.shape[-1]
+        # Lightning's own mean of an epoch takes a tenth of a step. A fit resumed within an epoch begins on the CPU.
+        self._loss_sum = self._loss_sum.to(loss.device) + rows * loss.detach()
+        self._loss_rows += rows
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean loss of the epoch."""
+        self.log("train/loss", self._loss_sum / self._loss_rows, sync_dist=True)
+
+    def validation_step(self, batch: EmbeddingBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Evaluate a batch; ``probabilities`` ``(batch, classes)`` are there for callbacks."""
+        return self._evaluate(batch, self.val_metrics, self.val_loss)
+
+    def test_step(self, batch: EmbeddingBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Evaluate a batch; ``probabilities`` ``(batch, classes)`` are there for callbacks."""
+        return self._evaluate(batch, self.test_metrics, self.test_loss)
+
+    def predict_step(self, batch: EmbeddingBatch, batch_idx: int) -> dict[str, Tensor]:
+        """Return ``rows`` ``(batch,)`` and ``probabilities`` ``(batch, classes)``."""
+        return {"rows": batch.rows, "probabilities": self._probabilities(batch)}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/…`` once every process has evaluated its rows."""
+        self._log_evaluation("val", self.val_metrics, self.val_loss)
+
+    def on_test_epoch_end(self) -> None:
+        """Log ``test/…`` once every process has evaluated its rows."""
+        self._log_evaluation("test", self.test_metrics, self.test_loss)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Compare a checkpoint with this model before its weights are read.
+
+        Raises:
+            CheckpointError: If it is not one of this class, or was trained on other classes, or holds another
+                network.
+        """
+        hparams = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        state = checkpoint.get("state_dict", {})
+        if "threshold" not in state or "class_names" not in hparams:
+            raise CheckpointError(f"not a checkpoint of {EmbeddingClassifier.__name__}: it has no class names")
+        if tuple(hparams["class_names"]) != self.class_names:
+            raise CheckpointError(
+                f"the checkpoint was trained on {len(hparams['class_names'])} classes, this model has "
+                f"{len(self.class_names)}, and they differ: use the split of the checkpoint, or begin a new fit"
+            )
+        own = {name: tuple(value.shape) for name, value in self.state_dict().items()}
+        for name in sorted(own.keys() | state.keys()):
+            found = tuple(state[name].shape) if name in state else None
+            if own.get(name) != found:
+                raise CheckpointError(
+                    f"the checkpoint holds another network: {name} has the shape {found} there and "
+                    f"{own.get(name)} here; build the model with the network it was trained with"
+                )
+
+    def _describe_data(self) -> None:
+        data: Any = getattr(self._trainer, "datamodule", None)
+        if not hasattr(data, "modality_dims"):
+            raise ConfigError(
+                "the classifier does not know its classes and modalities: fit it with an EmbeddingDataModule, "
+                "load it from a checkpoint, or construct it with class_names and modalities"
+            )
+        self.class_names = tuple(data.class_names)
+        self.modalities = dict(data.modality_dims)
+        self.scale = data.scale
+        self.hparams.update(
+            class_names=list(self.class_names), modalities=dict(self.modalities), scaling=dict(self.scale.kinds)
+        )
+
+    def _steps_per_epoch(self) -> int:
+        self.trainer.fit_loop.setup_data()  # makes Lightning count the batches, which it does only later
+        return math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+
+    def _set_dropout_generator(self, generator: torch.Generator | None) -> None:
+        for module in self.network.modules() if self.network else ():
+            if isinstance(module, KeyedDropout):
+                module.generators = None if generator is None else [generator]
+
+    def _logits(self, scaled: Tensor) -> Tensor:
+        if self.network is None:
+            raise ConfigError("the classifier has no network yet: fit it, or load it from a checkpoint")
+        logits: Tensor = self.network(scaled)
+        return logits
+
+    def _probabilities(self, batch: EmbeddingBatch) -> Tensor:
+        return self._logits(batch.embeddings).float().sigmoid()
+
+    def _evaluate(self, batch: EmbeddingBatch, metrics: MetricCollection, loss: MeanMetric) -> dict[str, Tensor]:
+        logits = self._logits(batch.embeddings).float()
+        probabilities = logits.sigmoid()
+        rows = len(batch.rows)  # none, where a process has fewer rows than the others have batches
+        loss.update(self.loss(logits, batch.targets.float()) if rows else logits.new_zeros(()), weight=rows)
+        metrics.update(probabilities, batch.labels, rows=batch.rows)
+        return {"probabilities": probabilities}
+
+    def _log_evaluation(self, stage: str, metrics: MetricCollection, loss: MeanMetric) -> None:
+        for metric in metrics.values():
+            if hasattr(metric, "threshold"):
+                metric.threshold = float(self.threshold)
+        values = {"loss": loss.compute(), **metrics.compute(), "threshold": self.threshold.float()}
+        # Every process has the values of all rows; sync_dist, which averages what is equal, says so to Lightning.
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=True)
+        loss.reset()
+        metrics.reset()
+
+
+def _is_plain(value: object) -> bool:
+    """Tell whether a checkpoint can hold this and still load with ``weights_only=True``."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or type(value) in (bool, int, float, str)

@@ -1,0 +1,146 @@
+"""The downstream network (Sec. 3.3) and its parts, each over any leading ``*stack`` of runs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from estitchup_pl.errors import ConfigError
+from estitchup_pl.functional.augmentation import MASK_BITS, random_levels
+
+
+class StackedLinear(nn.Module):
+    """A linear layer for each run of a stack, as one batched matrix product.
+
+    With an empty stack it is ``nn.Linear``, with the same parameters and the same initialisation.
+
+    Args:
+        in_features: Size of the last input axis.
+        out_features: Size of the last output axis.
+        stack: Leading shape of the parameters.
+
+    Shape:
+        ``(*stack, batch, in_features)`` to ``(*stack, batch, out_features)``.
+    """
+
+    def __init__(self, in_features: int, out_features: int, stack: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(*stack, out_features, in_features))
+        self.bias = nn.Parameter(torch.empty(*stack, out_features))
+        bound = 1 / math.sqrt(in_features)
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(*stack, batch, in_features)`` to ``(*stack, batch, out_features)``."""
+        if self.weight.ndim == 2:
+            return F.linear(x, self.weight, self.bias)
+        if self.weight.ndim == x.ndim == 3:
+            return torch.baddbmm(self.bias.unsqueeze(-2), x, self.weight.mT)
+        return x @ self.weight.mT + self.bias.unsqueeze(-2)
+
+
+class KeyedDropout(nn.Module):
+    """Dropout whose mask comes from generators that can be set for each batch.
+
+    PyTorch's own dropout draws from the global generator, which neither a resumed fit nor a stack of runs can
+    bring back. Without generators (outside a fit by Lightning) it does the same as PyTorch's. One draw costs 16
+    random bits: ``p`` is rounded to a multiple of 1/65536, which takes less than half the time of PyTorch's.
+
+    Args:
+        p: Probability that an element is dropped, in ``[0, 1)``.
+
+    Attributes:
+        generators: One generator for each run of the stack in row-major order (one in all for an empty stack),
+            or ``None`` for the global one.
+        rows: Rows of each run that are no padding, or ``None`` if all are. Others draw nothing.
+
+    Raises:
+        ConfigError: If ``p`` is outside ``[0, 1)``.
+    """
+
+    def __init__(self, p: float = 0.3) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ConfigError(f"dropout must lie in [0, 1), got {p}")
+        self.p = p
+        self.generators: Sequence[torch.Generator] | None = None
+        self.rows: Sequence[int] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop elements of ``(*stack, batch, features)`` in training, scaling the others by ``1 / (1 - p)``."""
+        if not self.training or self.p == 0:
+            return x
+        if self.generators is None:
+            return F.dropout(x, self.p)
+        return x * self._mask(x)
+
+    def _mask(self, x: Tensor) -> Tensor:
+        *stack, batch, features = x.shape
+        generators = self.generators or ()
+        draws = [
+            random_levels(count * features, generator=generator, device=x.device)
+            for generator, count in zip(generators, self.rows or [batch] * len(generators), strict=True)
+        ]
+        kept = max(1, round((1 - self.p) * 2**MASK_BITS))  # of the levels
+        mask = pad_sequence(draws, batch_first=True) if self.rows else torch.stack(draws)
+        mask = F.pad(mask, (0, batch * features - mask.shape[-1])).le_(kept - 2 ** (MASK_BITS - 1) - 1)
+        return mask.view(*stack, batch, features).to(x.dtype).mul_(2**MASK_BITS / kept)
+
+    def extra_repr(self) -> str:
+        """Show the probability."""
+        return f"p={self.p}"
+
+
+class EmbeddingMLP(nn.Sequential):
+    """The paper's downstream classifier: two hidden layers of 250, each with Dropout, then ReLU (Sec. 3.3).
+
+    The output is the logit of each class; :func:`torch.sigmoid` of it is the probability (the paper's binomial
+    output transformation), so that every class may get a low one.
+
+    Args:
+        in_features: Width of the concatenated embeddings.
+        out_features: Number of known classes.
+        hidden: Width of each hidden layer.
+        dropout: Probability of the dropout after each hidden layer, in ``[0, 1)``.
+        stack: Leading shape of a stack of independent networks.
+
+    Shape:
+        ``(*stack, batch, in_features)`` to ``(*stack, batch, out_features)``.
+
+    Example:
+        >>> EmbeddingMLP(12, 3)(torch.zeros(5, 12)).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        hidden: Sequence[int] = (250, 250),
+        dropout: float = 0.3,
+        stack: Sequence[int] = (),
+    ) -> None:
+        widths = [in_features, *hidden]
+        layers: list[nn.Module] = []
+        for width, next_width in itertools.pairwise(widths):
+            layers += [StackedLinear(width, next_width, stack), KeyedDropout(dropout), nn.ReLU()]
+        super().__init__(*layers, StackedLinear(widths[-1], out_features, stack))
+
+
+class SoftTargetBCE(nn.Module):
+    """Binary cross-entropy against soft targets: mean over batch and classes, summed over the runs of a stack.
+
+    Summing keeps the runs independent: no run's gradient depends on how many others there are.
+    """
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Loss of logits against targets in ``[0, 1]``, both ``(*stack, batch, classes)``; a scalar."""
+        loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        return loss.mean(dim=(-2, -1)).sum()

@@ -1,0 +1,24 @@
+"""Embeddings that somebody already has: numpy files, parquet columns, and folders of other tools."""
+
+from estitchup_pl.tables.clip_retrieval import open_clip_retrieval
+from estitchup_pl.tables.embeddings import open_embeddings, split_place
+from estitchup_pl.tables.hugging_face import open_hugging_face
+from estitchup_pl.tables.imported import Imported
+from estitchup_pl.tables.numpy_files import ConcatenatedRows, NpyFile, open_npz
+from estitchup_pl.tables.parquet import open_parquet_column
+from estitchup_pl.tables.tables import number_rows, prepare_items, read_items
+
+__all__ = [
+    "ConcatenatedRows",
+    "Imported",
+    "NpyFile",
+    "number_rows",
+    "open_clip_retrieval",
+    "open_embeddings",
+    "open_hugging_face",
+    "open_npz",
+    "open_parquet_column",
+    "prepare_items",
+    "read_items",
+    "split_place",
+]

@@ -1,0 +1,116 @@
+"""The paper's protocols: sizes, disjointness, what is unknown, what is repeatable."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from blobs import CLASSES, blobs_store
+
+from estitchup_pl.batch import NONE
+from estitchup_pl.data.splits import ColumnSplit, Split, SplitProtocol, ThresholdSplit, TrialSplit
+from estitchup_pl.errors import ConfigError, SplitError
+from estitchup_pl.store import EmbeddingStore
+from estitchup_pl.store.labels import StoreLabels
+
+
+def assign(protocol: SplitProtocol, store: EmbeddingStore) -> tuple[Split, StoreLabels]:
+    labels = StoreLabels.read(store)
+    return protocol.assign(store, labels), labels
+
+
+def test_labels_are_codes_into_sorted_names() -> None:
+    store = EmbeddingStore.from_arrays(
+        pa.table({"id": ["1", "2", "3", "4"], "label": ["b", None, "a", "b"]}), {"x": np.ones((4, 2), "float32")}
+    )
+    labels = StoreLabels.read(store)
+    assert labels.names == ("a", "b")
+    assert labels.codes.tolist() == [1, NONE, 0, 1]
+    assert labels.labelled.tolist() == [0, 2, 3]
+    assert labels.unlabelled.tolist() == [1]
+    assert labels.present(np.array([0, 1])) == ["b"]
+    assert labels.index(["z", "a"]).tolist() == [NONE, NONE, 1, NONE]
+
+
+def test_a_trial_trains_on_a_tenth_and_evaluates_the_rest() -> None:
+    split, labels = assign(TrialSplit(), blobs_store(rows=240, unlabelled=10))
+    assert split.train.size == 24
+    assert np.array_equal(np.union1d(split.train, split.test), labels.labelled)
+    assert np.intersect1d(split.train, split.test).size == 0
+    assert np.array_equal(split.val, split.test)
+
+
+def test_trials_differ_and_repeat() -> None:
+    store = blobs_store()
+    first, again, second = (assign(TrialSplit(trial), store)[0].train for trial in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, second)
+
+
+def test_unknown_classes_are_never_trained_on_but_evaluated() -> None:
+    split, labels = assign(TrialSplit(train_fraction=0.5, unknown_classes=("fox",)), blobs_store())
+    assert "fox" not in labels.present(split.train)
+    fox = np.flatnonzero(labels.codes == labels.names.index("fox"))
+    assert np.isin(fox, split.test).all()
+
+
+def test_the_threshold_split_divides_the_trials_training_rows() -> None:
+    store = blobs_store(rows=600)
+    trial, _ = assign(TrialSplit(2, 0.5), store)
+    split, labels = assign(ThresholdSplit(2, 0.5, held_out=2), store)
+    assert split.val.size == 90  # 30 % of 300
+    assert np.isin(split.train, trial.train).all()
+    assert np.isin(split.val, trial.train).all()
+    assert np.intersect1d(split.train, split.val).size == 0
+    assert np.array_equal(split.test, trial.test)
+    assert len(set(labels.present(split.val)) - set(labels.present(split.train))) == 2
+    rest = np.setdiff1d(trial.train, np.union1d(split.train, split.val))
+    assert set(labels.present(rest)) == set(CLASSES) - set(labels.present(split.train))
+
+
+def column_store(parts: list[str | None]) -> EmbeddingStore:
+    table = pa.table({"id": [str(i) for i in range(len(parts))], "label": ["a"] * len(parts), "split": parts})
+    return EmbeddingStore.from_arrays(table, {"x": np.ones((len(parts), 2), "float32")})
+
+
+def test_a_column_is_taken_as_it_stands() -> None:
+    split, _ = assign(ColumnSplit(), column_store(["train", "test", None, "val", "train"]))
+    assert (split.train.tolist(), split.val.tolist(), split.test.tolist()) == ([0, 4], [3], [1])
+
+
+@pytest.mark.parametrize("only", ["val", "test"])
+def test_a_column_with_one_evaluated_part_serves_both(only: str) -> None:
+    split, _ = assign(ColumnSplit(), column_store(["train", only]))
+    assert split.val.tolist() == split.test.tolist() == [1]
+
+
+def test_an_unknown_part_names_its_row_and_the_nearest_part() -> None:
+    with pytest.raises(SplitError, match=r"'split', row 1: .*'tset'; did you mean 'test'"):
+        assign(ColumnSplit(), column_store(["train", "tset"]))
+
+
+@pytest.mark.parametrize(("parts", "missing"), [(["val", "test"], "train"), (["train", "train"], "val or test")])
+def test_a_column_without_a_part_says_which(parts: list[str | None], missing: str) -> None:
+    with pytest.raises(SplitError, match=f"no labelled row as {missing}"):
+        assign(ColumnSplit(), column_store(parts))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 4])
+def test_a_store_too_small_for_a_trial_says_so(rows: int) -> None:
+    with pytest.raises(SplitError, match="no row to train on"):
+        assign(TrialSplit(), blobs_store(rows=rows))
+
+
+def test_holding_out_more_classes_than_there_are_says_so() -> None:
+    with pytest.raises(SplitError, match="cannot hold out 6 classes"):
+        assign(ThresholdSplit(train_fraction=0.5, held_out=6), blobs_store())
+
+
+def test_impossible_options_are_refused() -> None:
+    for options in ({"train_fraction": 0.0}, {"train_fraction": 1.0}):
+        with pytest.raises(ConfigError, match="train_fraction"):
+            TrialSplit(**options)
+    with pytest.raises(ConfigError, match="held_out"):
+        ThresholdSplit(held_out=0)
+    with pytest.raises(ConfigError, match="no class 'foxx'; did you mean 'fox'"):
+        assign(TrialSplit(unknown_classes=("foxx",)), blobs_store())

@@ -1,0 +1,244 @@
+"""The classifier: what it learns, logs, keeps in its checkpoint and refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from blobs import blobs_store
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.loggers import CSVLogger
+from sklearn.metrics import average_precision_score, roc_auc_score
+from torch import nn
+from torch.nn import functional as F
+from torchmetrics import MetricCollection
+from training import SMALL, classifier, data, trainer, weights
+
+from estitchup_pl import EmbeddingClassifier
+from estitchup_pl.batch import NONE
+from estitchup_pl.callbacks import EMixup, OODThreshold
+from estitchup_pl.data.splits import ThresholdSplit
+from estitchup_pl.errors import CheckpointError, ConfigError
+from estitchup_pl.metrics import AdaptiveCalibrationError
+
+NAMES = {
+    "loss",
+    "auroc",
+    "aupr",
+    "ece",
+    "confidence_accuracy_correlation",
+    "confidence_accuracy_correlation_id",
+    "accuracy",
+    "accuracy_id",
+    "accuracy_none",
+    "threshold",
+}
+
+
+def test_it_learns_and_logs_under_stable_names(tmp_path: Path) -> None:
+    run = trainer(tmp_path, epochs=60)
+    model = classifier()
+    run.fit(model, data(scaling="standardize"))
+    assert set(run.logged_metrics) == {"train/loss"} | {f"val/{name}" for name in NAMES}
+    (metrics,) = run.test(model, run.datamodule, verbose=False)
+    assert set(metrics) == {f"test/{name}" for name in NAMES}
+    assert metrics["test/accuracy_id"] > 0.8
+    assert metrics["test/auroc"] > 0.9
+
+
+def test_test_metrics_are_those_of_scikit_learn(tmp_path: Path) -> None:
+    model, rows = classifier(), data(eval_batch_size=50)
+    run = trainer(tmp_path, epochs=10)
+    run.fit(model, rows)
+    model.threshold = torch.tensor(0.4)
+    (metrics,) = run.test(model, rows, verbose=False)
+    batches = list(rows.test_dataloader())
+    labels = torch.cat([batch.labels for batch in batches]).numpy()
+    embeddings = torch.cat([batch.embeddings for batch in batches])
+    scores = model.predict_proba(embeddings).numpy()
+    columns = np.concatenate([scores, 1 - scores.max(1, keepdims=True)], axis=1)
+    targets = np.eye(columns.shape[1])[labels]  # NONE is -1, the last column
+    for name, reference in (("auroc", roc_auc_score), ("aupr", average_precision_score)):
+        assert metrics[f"test/{name}"] == pytest.approx(reference(targets, columns, average="weighted"), abs=1e-6)
+    decided = np.where(scores.max(1) > 0.4, scores.argmax(1), NONE)
+    assert metrics["test/accuracy"] == pytest.approx((decided == labels).mean())
+    assert metrics["test/accuracy_id"] == pytest.approx((decided == labels)[labels != NONE].mean())
+    assert metrics["test/accuracy_none"] == pytest.approx((decided == labels)[labels == NONE].mean())
+    one_hot = torch.from_numpy(targets[:, :-1]).float()
+    loss = F.binary_cross_entropy(torch.from_numpy(scores), one_hot).item()
+    assert metrics["test/loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_step_is_adamw_on_binary_cross_entropy_at_the_cycles_rate(tmp_path: Path) -> None:
+    before, batches = {}, []
+
+    class Watch(pl.Callback):
+        def on_train_start(self, trainer, pl_module) -> None:
+            before.update(weights(pl_module.network))
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            batches.append(batch)
+
+    class Linear(nn.Linear):
+        pass
+
+    model = classifier(network=Linear)
+    trainer(tmp_path, epochs=1, callbacks=[Watch()], limit_train_batches=2, limit_val_batches=0).fit(model, data())
+    reference = Linear(12, 5)
+    reference.load_state_dict(before)
+    optimizer = torch.optim.AdamW(reference.parameters(), weight_decay=1e-4)
+    for step, batch in enumerate(batches):
+        optimizer.param_groups[0]["lr"] = 3e-4 + step * (3e-3 - 3e-4) / 12  # two batches an epoch, up for six
+        optimizer.zero_grad()
+        F.binary_cross_entropy_with_logits(reference(batch.embeddings), batch.targets).backward()
+        optimizer.step()
+    for name, value in reference.state_dict().items():
+        torch.testing.assert_close(model.network.state_dict()[name], value)
+
+
+def test_the_learning_rate_cycles_over_twelve_epochs(tmp_path: Path) -> None:
+    run = trainer(
+        tmp_path,
+        epochs=24,
+        callbacks=[LearningRateMonitor("step")],
+        logger=CSVLogger(tmp_path),
+        log_every_n_steps=1,
+        limit_val_batches=0,
+    )
+    run.fit(classifier(), data())
+    log = np.genfromtxt(Path(run.log_dir) / "metrics.csv", delimiter=",", names=True)
+    rates = log["lrAdamW"][~np.isnan(log["lrAdamW"])]
+    per_epoch = len(rates) // 24
+    half = 6 * per_epoch
+    steps = np.arange(len(rates))
+    expected = 3e-4 + 2.7e-3 * (1 - np.abs(steps % (2 * half) - half) / half)
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+
+
+def test_weights_begin_the_same_whatever_was_drawn_before(tmp_path: Path) -> None:
+    models = [classifier(), classifier()]
+    for model in models:
+        torch.rand(int(torch.randint(1, 9, ())))
+        trainer(tmp_path, epochs=1, limit_train_batches=1).fit(model, data())
+    first, second = (weights(model) for model in models)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_checkpoint_needs_nothing_else(tmp_path: Path) -> None:
+    rows = data(scaling={"title": "standardize"}, split=ThresholdSplit(train_fraction=0.5, held_out=2))
+    model = EmbeddingClassifier()
+    run = trainer(tmp_path, epochs=3, callbacks=[EMixup(), OODThreshold()])
+    run.fit(model, rows)
+    run.save_checkpoint(tmp_path / "model.ckpt")
+    torch.load(tmp_path / "model.ckpt", weights_only=True)
+    loaded = EmbeddingClassifier.load_from_checkpoint(tmp_path / "model.ckpt")
+    assert loaded.class_names == model.class_names
+    assert loaded.modalities == {"title": 7, "image": 5}
+    assert 0 < loaded.threshold == model.threshold
+    embeddings = torch.from_numpy(rows.store.gather(np.arange(20)))
+    assert torch.equal(loaded.predict_proba(embeddings), model.predict_proba(embeddings))
+    fresh = data()
+    (first,) = trainer(tmp_path).test(loaded, fresh, verbose=False)
+    (second,) = run.test(model, rows, verbose=False)
+    assert first["test/threshold"] == second["test/threshold"]
+
+
+def test_what_a_checkpoint_cannot_hold_is_given_again(tmp_path: Path) -> None:
+    model = classifier()
+    run = trainer(tmp_path, epochs=1)
+    run.fit(model, data())
+    run.save_checkpoint(tmp_path / "model.ckpt")
+    with pytest.raises(CheckpointError, match=r"holds another network: network\.0"):
+        EmbeddingClassifier.load_from_checkpoint(tmp_path / "model.ckpt")
+    loaded = EmbeddingClassifier.load_from_checkpoint(tmp_path / "model.ckpt", network=SMALL)
+    assert torch.equal(loaded.predict_proba(torch.ones(2, 12)), model.predict_proba(torch.ones(2, 12)))
+
+
+def test_a_checkpoint_of_other_classes_is_refused_on_resuming(tmp_path: Path) -> None:
+    run = trainer(tmp_path, epochs=1)
+    run.fit(classifier(), data())
+    run.save_checkpoint(tmp_path / "model.ckpt")
+    other = data(split=ThresholdSplit(train_fraction=0.5, held_out=2))
+    with pytest.raises(CheckpointError, match="trained on 5 classes, this model has 4"):
+        trainer(tmp_path, epochs=2).fit(classifier(), other, ckpt_path=tmp_path / "model.ckpt")
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "hyper_parameters": {}, "pytorch-lightning_version": "2.6.0"}, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match="not a checkpoint of EmbeddingClassifier"):
+        EmbeddingClassifier.load_from_checkpoint(
+            tmp_path / "x.ckpt", class_names=["a"], modalities={"title": 2}, network=SMALL
+        )
+
+
+def test_without_data_it_says_what_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="EmbeddingDataModule"):
+        classifier().configure_model()
+    with pytest.raises(ConfigError, match="no network yet"):
+        classifier()(torch.zeros(1, 2))
+
+
+def test_probabilities_are_those_of_evaluation_and_leave_the_mode_alone() -> None:
+    model = classifier(class_names=["a", "b"], modalities={"title": 4})
+    model.configure_model()
+    model.train()
+    x = torch.randn(8, 4)
+    first, second = model.predict_proba(x), model.predict_proba(x)
+    assert model.training
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, model.eval()(x).sigmoid().detach())
+
+
+def test_schedules_step_every_batch_or_every_epoch_as_they_are_meant(tmp_path: Path) -> None:
+    for factory, interval in (
+        (lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1), "epoch"),
+        (lambda optimizer: torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=9), "step"),
+    ):
+        run = trainer(tmp_path, epochs=1)
+        run.fit(classifier(lr_scheduler=factory), data())
+        assert run.lr_scheduler_configs[0].interval == interval
+    run = trainer(tmp_path, epochs=1)
+    run.fit(classifier(lr_scheduler=None), data())
+    assert run.lr_scheduler_configs == []
+    assert run.optimizers[0].param_groups[0]["lr"] == 3e-4
+
+
+def test_the_cycle_knows_the_length_of_an_epoch_when_steps_are_limited(tmp_path: Path) -> None:
+    run = trainer(tmp_path, epochs=None, max_steps=5)
+    run.fit(classifier(), data())
+    assert run.lr_scheduler_configs[0].scheduler.total_size == 12 * run.num_training_batches
+
+
+def test_users_own_loss_metrics_and_network_take_part(tmp_path: Path) -> None:
+    class Own(EmbeddingClassifier):
+        def configure_metrics(self) -> MetricCollection:
+            metrics = super().configure_metrics()
+            metrics.add_metrics({"ace": AdaptiveCalibrationError()})
+            return metrics
+
+    class Loss(nn.Module):
+        def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return 0 * logits.sum() + 3
+
+    class Network(nn.Sequential):
+        def __init__(self, width: int, classes: int) -> None:
+            super().__init__(nn.Linear(width, 3), nn.Dropout(0.2), nn.Linear(3, classes))
+
+    model = Own(network=Network, loss=Loss)
+    run = trainer(tmp_path, epochs=1)
+    run.fit(model, data())
+    assert isinstance(model.network, Network)
+    assert run.logged_metrics["train/loss"] == run.logged_metrics["val/loss"] == 3
+    assert 0 <= run.logged_metrics["val/ace"] <= 1
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true"])
+def test_every_precision_trains_and_evaluates(tmp_path: Path, precision: str) -> None:
+    run = trainer(tmp_path, precision=precision, callbacks=[EMixup()])
+    model = classifier()
+    run.fit(model, data(scaling="standardize", store=blobs_store(dtype="float16")))
+    (metrics,) = run.test(model, run.datamodule, verbose=False)
+    assert 0.3 < metrics["test/auroc"] <= 1
