@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from estitchup_pl.stacking.classifier import StackedClassifier
 from estitchup_pl.stacking.data import StackedDataModule
-from estitchup_pl.stacking.fit import fit_runs
+from estitchup_pl.stacking.fit import FittedRun, fit_runs
 from estitchup_pl.stacking.run import Run
 
-__all__ = ["Run", "StackedClassifier", "StackedDataModule", "fit_runs"]
+__all__ = ["FittedRun", "Run", "StackedClassifier", "StackedDataModule", "fit_runs"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -21,6 +22,19 @@ MEMORY_SHARE = 0.5
 """Share of the free memory that a stack may take."""
 
 
+@dataclass(frozen=True)
+class FittedRun:
+    """A run that has ended.
+
+    Attributes:
+        run: The run; its classifier is an ordinary fitted one on the CPU.
+        diverged: Whether its loss was no longer finite at the end of an epoch.
+    """
+
+    run: Run
+    diverged: bool
+
+
 def fit_runs(
     runs: Sequence[Run],
     max_epochs: int,
@@ -29,51 +43,47 @@ def fit_runs(
     accelerator: str = "auto",
     devices: int | str = 1,
     precision: Any = "32-true",
-    progress: bool = True,
-    on_fitted: Callable[[Run, bool], None] = lambda run, diverged: None,
-) -> list[str]:
+) -> Iterator[FittedRun]:
     """Fit runs in stacks; run by run the result is that of a fit of its own.
 
     Args:
-        runs: The runs, see :class:`Run`; afterwards each classifier is an ordinary fitted one on the CPU.
+        runs: The runs, see :class:`Run`.
         max_epochs: Epochs of each.
         stack_size: Runs that are fitted at once; ``"auto"`` takes what pays on the device and fits its memory.
         accelerator: As for :class:`lightning.pytorch.Trainer`.
         devices: As for :class:`lightning.pytorch.Trainer`.
         precision: As for :class:`lightning.pytorch.Trainer`.
-        progress: Whether to show a progress bar.
-        on_fitted: Called with each run, and whether it has diverged, when its stack has been fitted.
 
     Returns:
-        Names of the runs that diverged.
+        Generator of the runs, each as soon as its stack has ended; the next stack begins when it is asked for more.
 
     Raises:
         ConfigError: If ``stack_size`` is less than one, or the runs cannot be stacked.
     """
     if stack_size != "auto" and stack_size < 1:
         raise ConfigError(f'stack_size must be at least 1, or "auto", got {stack_size}')
-    diverged: list[str] = []
+    return _fit_stacks(
+        runs, stack_size, max_epochs=max_epochs, accelerator=accelerator, devices=devices, precision=precision
+    )
+
+
+def _fit_stacks(runs: Sequence[Run], stack_size: int | Literal["auto"], **options: Any) -> Iterator[FittedRun]:
     # Runs of like length side by side, so that few wait for others at the end of an epoch.
     waiting = sorted(runs, key=lambda run: len(run.data.parts.train))
     while waiting:
         trainer = pl.Trainer(
-            max_epochs=max_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            precision=precision,
+            **options,
             logger=False,
             enable_checkpointing=False,
-            enable_progress_bar=progress,
+            enable_progress_bar=False,
             enable_model_summary=False,
         )
         size = _affordable(waiting[0], trainer) if stack_size == "auto" else stack_size
         stack, waiting = waiting[:size], waiting[size:]
         model = StackedClassifier(stack)
         trainer.fit(model, StackedDataModule(stack))
-        diverged += model.diverged
         for run in stack:
-            on_fitted(run, run.name in model.diverged)
-    return diverged
+            yield FittedRun(run, run.name in model.diverged)
 
 
 def _affordable(run: Run, trainer: pl.Trainer) -> int:

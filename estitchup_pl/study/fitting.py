@@ -96,22 +96,19 @@ class Fitter:
     def _fit_networks(self, jobs: Sequence[Job], epochs: int) -> None:
         runs = {job.name: (job, self._run(job)) for job in jobs}
 
-        def hand_over(run: Run, diverged: bool) -> None:
-            job, _ = runs.pop(run.name)
-            logits = None if diverged else self._predict(job, run.model)
-            run.data.source = None
-            # A finite loss may still leave logits that are not.
-            self.done(job, logits if logits is not None and np.isfinite(logits).all() else None)
-
-        fit_runs(
+        fitted = fit_runs(
             [run for _, run in runs.values()],
             epochs,
             stack_size=self.config.stack_size,
             accelerator=self.config.accelerator,
             precision=self.config.precision,
-            progress=False,
-            on_fitted=hand_over,
         )
+        for run, diverged in ((one.run, one.diverged) for one in fitted):
+            job, _ = runs.pop(run.name)
+            logits = None if diverged else self._predict(job, run.model)
+            run.data.source = None
+            # A finite loss may still leave logits that are not.
+            self.done(job, logits if logits is not None and np.isfinite(logits).all() else None)
 
     def _run(self, job: Job) -> Run:
         method = self.config.source(job.method)

@@ -164,13 +164,12 @@ def test_runs_log_under_their_own_names(tmp_path: Path) -> None:
     assert set(fit.callback_metrics) == {"Control 0/train/loss", "E-Stitchup 3/train/loss"}
 
 
-def test_fit_runs_takes_stacks_of_a_size_and_tells_when_each_is_done() -> None:
+def test_fit_runs_takes_stacks_of_a_size_and_yields_each_run_once() -> None:
     runs = [run(position) for position in (0, 1, 2, 3)]
-    done: list[str] = []
-    options = {"accelerator": "cpu", "progress": False, "on_fitted": lambda own, diverged: done.append(own.name)}
-    assert fit_runs(runs, 2, stack_size=3, **options) == []
-    assert done[0] == "Soft Control 1"  # the fewest rows
-    assert sorted(done) == sorted(own.name for own in runs)
+    fitted = list(fit_runs(runs, 2, stack_size=3, accelerator="cpu"))
+    assert fitted[0].run.name == "Soft Control 1"  # the fewest rows
+    assert sorted(one.run.name for one in fitted) == sorted(own.name for own in runs)
+    assert not any(one.diverged for one in fitted)
     assert all(np.isfinite(own.model.predict_proba(torch.zeros(1, 12)).numpy()).all() for own in runs)
 
 
