@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from lightning.pytorch import Trainer
 
-from estitchup_pl.embed import Modality, TableFile, embed_items, predict, run, writer
+from estitchup_pl.embed import Modality, embed_items, predict, run, writer
 from estitchup_pl.embed.run import TRAINER_DEFAULTS
+from estitchup_pl.tables import TableFile
 
 
 class Clock:

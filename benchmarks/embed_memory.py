@@ -26,8 +26,9 @@ import pyarrow.parquet as pq
 import torch
 from lightning.pytorch import Trainer
 
-from estitchup_pl.embed import Embedder, Modality, TableFile, embed_items
+from estitchup_pl.embed import Embedder, Modality, embed_items
 from estitchup_pl.embed.run import TRAINER_DEFAULTS
+from estitchup_pl.tables import TableFile
 
 
 class Bytes(Embedder):

@@ -11,9 +11,10 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 
-from estitchup_pl.embed import Embedder, ItemReader, embed_items
+from estitchup_pl.embed import Embedder, embed_items
 from estitchup_pl.embed.run import TRAINER_DEFAULTS
 from estitchup_pl.errors import ConfigError, EstitchupError, did_you_mean
+from estitchup_pl.tables import ItemReader
 
 _DESCRIPTION: Final = """\
 Embed a table of items and write a store of embeddings. Killed at any point, the same command goes on where it

@@ -1,26 +1,20 @@
 """From a raw catalogue to an embedding store (Secs. 2.1, 3.2): frozen encoders, run by Lightning, resumable."""
 
 from estitchup_pl.embed.embedder import Embedder, Prepared
-from estitchup_pl.embed.fashion import FashionProductImages
 from estitchup_pl.embed.image import ImageEmbedder, average_pool
 from estitchup_pl.embed.markup import strip_markup
 from estitchup_pl.embed.predict import Modality
 from estitchup_pl.embed.publishing import ModalityReport
-from estitchup_pl.embed.readers import DatasetFolder, ItemReader, TableFile
 from estitchup_pl.embed.run import EmbedSummary, embed_items
 from estitchup_pl.embed.text import TextEmbedder, first_pool, last_pool, mean_pool
 
 __all__ = [
-    "DatasetFolder",
     "EmbedSummary",
     "Embedder",
-    "FashionProductImages",
     "ImageEmbedder",
-    "ItemReader",
     "Modality",
     "ModalityReport",
     "Prepared",
-    "TableFile",
     "TextEmbedder",
     "average_pool",
     "embed_items",

@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from estitchup_pl.embed.publishing import publish
-from estitchup_pl.embed.readers import ItemReader
 from estitchup_pl.embed.staging import Digests, Source, StagedItems, reorder_items, stage_items
 from estitchup_pl.embed.state import STATE_NAME, RunState, first_difference, read_digests
 from estitchup_pl.embed.workspace import STAGE_NAME, WORK_NAME
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.store import HEADER_NAME, ITEMS_NAME
 from estitchup_pl.store.files import TEMPORARY_SUFFIX
+from estitchup_pl.tables import ItemReader
 
 _RESTART = "Undo the change, choose another --out, or pass --restart to embed everything anew."
 

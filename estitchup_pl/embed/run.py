@@ -17,13 +17,13 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from estitchup_pl.embed.planning import Request
 from estitchup_pl.embed.predict import EncoderModule, Modality, OnError, ProgressLine, UnitsDataModule
 from estitchup_pl.embed.publishing import ModalityReport, finish
-from estitchup_pl.embed.readers import ItemReader
 from estitchup_pl.embed.state import RunState
 from estitchup_pl.embed.workspace import Unit, missing_units
 from estitchup_pl.embed.writer import ShardWriter
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.store import ModalityInfo, shard_path
 from estitchup_pl.store.files import check_modality_name
+from estitchup_pl.tables import ItemReader
 
 TRAINER_DEFAULTS: Final[dict[str, Any]] = {
     "logger": False,

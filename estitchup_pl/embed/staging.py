@@ -14,12 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from estitchup_pl.embed.readers import ItemReader
 from estitchup_pl.embed.sources import cell_value
 from estitchup_pl.errors import ConfigError, DataError, did_you_mean
 from estitchup_pl.store import flag_column
 from estitchup_pl.store.files import atomic_path
 from estitchup_pl.store.items import names_column
+from estitchup_pl.tables import ItemReader
 
 _BATCH_ROWS: Final = 256
 _TAKE_ROWS: Final = 4096

@@ -1,17 +1,23 @@
-"""Embeddings that somebody already has: numpy files, parquet columns, and folders of other tools."""
+"""Everything that reads what people have: tables of items, and embeddings in files and folders of other tools."""
 
 from estitchup_pl.tables.clip_retrieval import open_clip_retrieval
 from estitchup_pl.tables.embeddings import open_embeddings, split_place
+from estitchup_pl.tables.fashion import FashionProductImages
 from estitchup_pl.tables.hugging_face import open_hugging_face
 from estitchup_pl.tables.imported import Imported
 from estitchup_pl.tables.numpy_files import ConcatenatedRows, NpyFile, open_npz
 from estitchup_pl.tables.parquet import open_parquet_column
+from estitchup_pl.tables.readers import DatasetFolder, ItemReader, TableFile
 from estitchup_pl.tables.tables import number_rows, prepare_items, read_items
 
 __all__ = [
     "ConcatenatedRows",
+    "DatasetFolder",
+    "FashionProductImages",
     "Imported",
+    "ItemReader",
     "NpyFile",
+    "TableFile",
     "number_rows",
     "open_clip_retrieval",
     "open_embeddings",

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from raw_catalogue import write_fashion
 from toys import Letters, quiet_trainer
 
-from estitchup_pl.embed import DatasetFolder, FashionProductImages, ItemReader, Modality, TableFile, embed_items
+from estitchup_pl.embed import Modality, embed_items
 from estitchup_pl.embed.sources import cell_value
 from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.store import EmbeddingStore
+from estitchup_pl.tables import DatasetFolder, FashionProductImages, ItemReader, TableFile
 
 
 def rows(reader: ItemReader) -> list[dict]:

@@ -94,7 +94,7 @@ def test_killed_at_random_points_the_run_ends_as_if_it_had_not_been(
 
 CONFIG = """
 out: {folder}/two
-items: {{class_path: estitchup_pl.embed.TableFile, init_args: {{path: {folder}/items.parquet}}}}
+items: {{class_path: estitchup_pl.tables.TableFile, init_args: {{path: {folder}/items.parquet}}}}
 modalities:
   title: {{column: title, batch_size: 8, dtype: float32, embedder: {{class_path: encoders.Letters}}}}
   note: {{column: note, batch_size: 8, embedder: {{class_path: encoders.Streamed}}}}

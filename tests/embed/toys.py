@@ -16,8 +16,9 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
-from estitchup_pl.embed import Embedder, Modality, TableFile, embed_items
+from estitchup_pl.embed import Embedder, Modality, embed_items
 from estitchup_pl.embed.run import TRAINER_DEFAULTS
+from estitchup_pl.tables import TableFile
 
 LETTERS = "abcdefgh"
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from estitchup_pl.embed.readers import ItemReader
 from estitchup_pl.errors import ConfigError, DataError
+from estitchup_pl.tables.readers import ItemReader
 
 _BATCH_ROWS: Final = 256
 _TITLE: Final = "productDisplayName"
