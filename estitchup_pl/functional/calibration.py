@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from estitchup_pl.batch import NONE
 from estitchup_pl.errors import DataError
 from estitchup_pl.functional.checks import check_bins, check_predictions, check_probabilities
 
@@ -160,10 +159,8 @@ def classwise_calibration_error(probabilities: Tensor, labels: Tensor, num_bins:
         torch.split(labels, _ROWS_PER_BLOCK, dim=-1),
         strict=True,
     ):
-        gaps = block.double()
-        known = (block_labels != NONE).to(gaps.dtype).neg().unsqueeze(-1)
-        gaps.scatter_add_(-1, block_labels.clamp(min=0).unsqueeze(-1), known)
-        gap_sums.scatter_add_(-2, equal_width_index(block, num_bins), gaps)
+        is_own = block_labels.unsqueeze(-1) == torch.arange(classes, device=labels.device)
+        gap_sums.scatter_add_(-2, equal_width_index(block, num_bins), block.double() - is_own.double())
     return gap_sums.abs().sum(dim=-2) / rows
 
 

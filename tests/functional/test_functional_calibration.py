@@ -135,12 +135,17 @@ class TestAdaptiveCalibrationError:
 
 
 class TestClasswiseCalibrationError:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     @pytest.mark.parametrize("rows_per_block", [1, 7, 4096])
-    def test_equals_the_loop_over_classes(self, monkeypatch, rows_per_block):
+    def test_equals_the_loop_over_classes_and_leaves_its_inputs_alone(self, monkeypatch, rows_per_block, dtype):
         monkeypatch.setattr(calibration, "_ROWS_PER_BLOCK", rows_per_block)
         probabilities, labels = draw_predictions(50)
-        probabilities[:3] = torch.tensor([0.0, 1.0, 0.5, 0.1, 0.9])
+        probabilities = probabilities.to(dtype)
+        probabilities[:3] = torch.tensor([0.0, 1.0, 0.5, 0.1, 0.9], dtype=dtype)
+        before = probabilities.clone(), labels.clone()
         got = classwise_calibration_error(probabilities, labels, num_bins=10)
+        assert torch.equal(probabilities, before[0])
+        assert torch.equal(labels, before[1])
         for k in range(5):
             rows = list(zip(probabilities[:, k].double().tolist(), (labels == k).tolist(), strict=True))
             rows = [(round(c, 7), r) for c, r in rows]  # 0.1 in float32 is the edge 0.1
