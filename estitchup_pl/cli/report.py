@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Final, NoReturn
 
 from rich.console import Console
 
 from estitchup_pl.errors import ConfigError, DataError, did_you_mean
-from estitchup_pl.report import write_report
+from estitchup_pl.report import missing_libraries, write_report
 from estitchup_pl.study.folder import StudyFolder
 
 _DESCRIPTION: Final = """\
 Draw the report of a study again, from its results and predictions: tables.md, tables.json, figures/*.png and
-report.html, a page that opens from disk.
+report.html, a page that opens from disk. Figures and page need the extra `report`, tables do not.
 """
 
 
@@ -21,7 +22,7 @@ def main(argv: list[str]) -> int:
     """Run ``estitchup report`` with the words after it; return the exit status 0.
 
     Raises:
-        ConfigError: For a wrong call, or if the extra ``report`` is not installed.
+        ConfigError: For a wrong call.
         DataError: For a folder that holds no finished study.
     """
     parser = _Parser(prog="estitchup report", description=_DESCRIPTION, allow_abbrev=False)
@@ -34,7 +35,9 @@ def main(argv: list[str]) -> int:
         raise DataError(f"{error.filename or arguments.study}: {error.strerror or error}") from error
     if not arguments.quiet:
         Console().print(report.tables)
-    print(report.html)
+    if missing := missing_libraries():
+        print(missing, file=sys.stderr)
+    print(report.html or report.tables_markdown)
     return 0
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from estitchup_pl.errors import ConfigError, EstitchupError, did_you_mean
+from estitchup_pl.report import missing_libraries, write_report
 from estitchup_pl.study import StudyConfig, StudyFolder, run_study
 from estitchup_pl.study.config import paper_methods
 from estitchup_pl.study.tracking import check_wandb, track
@@ -56,6 +57,8 @@ def main(argv: list[str]) -> int:
     config = StudyConfig(**arguments)
     check_wandb(config.wandb)
     console = Console(stderr=True)
+    if missing := missing_libraries():
+        console.print(missing, highlight=False, markup=False)
     with _quiet_lightning(), _progress(console) as report:
         run_study(config, folder, report)
     _print_report(config, folder)
@@ -86,15 +89,13 @@ def _hint(message: str, parser: ArgumentParser) -> str:
 
 
 def _print_report(config: StudyConfig, folder: StudyFolder) -> None:
-    from estitchup_pl.report import write_report  # drawing libraries, which only the end needs
-
     paths = write_report(folder)
     console = Console()
     if not console.is_terminal:
         console.width = _PRINTED_WIDTH
     console.print(paths.tables)
     track(config, folder)
-    print(f"report: {paths.html}")
+    print(f"report: {paths.html or paths.tables_markdown}")
 
 
 @contextlib.contextmanager

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from estitchup_pl.report.curves import method_curves
 from estitchup_pl.report.figures import FIGURES, picture
+from estitchup_pl.report.libraries import missing_libraries
 from estitchup_pl.report.page import make_page
-from estitchup_pl.report.runs import read_study
+from estitchup_pl.report.runs import StudyRuns, read_study
 from estitchup_pl.report.tables import StudyTables, tables_of
 from estitchup_pl.store.files import atomic_path
 from estitchup_pl.study.folder import StudyFolder
@@ -22,19 +23,22 @@ class ReportPaths:
         tables: The tables, printable with rich.
         tables_markdown: ``tables.md``.
         tables_json: ``tables.json``, in full precision.
-        figures: ``figures/figure-3.png`` to ``figures/figure-7.png``, as far as there is anything to draw.
-        html: ``report.html``.
+        figures: ``figures/figure-3.png`` to ``figures/figure-7.png``, as far as there is anything to draw; none
+            without the extra ``report``.
+        html: ``report.html``; None without the extra ``report``.
     """
 
     tables: StudyTables = field(repr=False)
     tables_markdown: Path
     tables_json: Path
-    figures: tuple[Path, ...]
-    html: Path
+    figures: tuple[Path, ...] = ()
+    html: Path | None = None
 
 
 def write_report(folder: StudyFolder) -> ReportPaths:
-    """Draw the report of a study from its results and predictions, each file whole or not at all.
+    """Write the report of a study from its results and predictions, each file whole or not at all.
+
+    Without the extra ``report`` these are the tables alone, see :func:`missing_libraries`.
 
     Args:
         folder: Folder of the study; the report is written into it.
@@ -44,19 +48,21 @@ def write_report(folder: StudyFolder) -> ReportPaths:
 
     Raises:
         DataError: If the folder is no study's, or its control or its results are not complete.
-        ConfigError: If altair or vl-convert is not installed.
     """
     study = read_study(folder)
     tables = tables_of(study)
+    texts = {"tables.md": tables.markdown(), "tables.json": tables.json()}
+    markdown, numbers = (_write(folder.path / name, text.encode()) for name, text in texts.items())
+    if missing_libraries():
+        return ReportPaths(tables, markdown, numbers)
+    return ReportPaths(tables, markdown, numbers, *_draw(folder.path, study, tables))
+
+
+def _draw(path: Path, study: StudyRuns, tables: StudyTables) -> tuple[tuple[Path, ...], Path]:
     curves = [method_curves(method, study.of(method)) for method in study.methods]
     pictures = {figure.key: image for figure in FIGURES if (image := picture(figure, curves)) is not None}
-    return ReportPaths(
-        tables,
-        _write(folder.path / "tables.md", tables.markdown().encode()),
-        _write(folder.path / "tables.json", tables.json().encode()),
-        tuple(_write(folder.path / f"figures/{name}.png", image) for name, image in pictures.items()),
-        _write(folder.path / "report.html", make_page(study, tables, curves).encode()),
-    )
+    figures = tuple(_write(path / f"figures/{name}.png", image) for name, image in pictures.items())
+    return figures, _write(path / "report.html", make_page(study, tables, curves).encode())
 
 
 def _write(path: Path, content: bytes) -> Path:
