@@ -20,7 +20,7 @@ from training import SMALL, classifier, data, trainer, weights
 
 from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.callbacks import EMixup, EStitchup, LabelSoftening, OODThreshold, PredictionWriter
-from estitchup_pl.data.splits import ThresholdSplit
+from estitchup_pl.data.splits import ThresholdSplit, TrialSplit
 from estitchup_pl.seeding import run_seed
 from estitchup_pl.stacking import Run, StackedClassifier, StackedDataModule
 
@@ -49,7 +49,7 @@ def several() -> dict[str, object]:
 
 def fit(folder: Path, callbacks: list[pl.Callback], epochs: int, checkpoint: Path | None = None) -> EmbeddingClassifier:
     """Fit a small classifier, from a checkpoint on if there is one."""
-    split = ThresholdSplit(train_fraction=0.6, held_out=2)
+    split = ThresholdSplit(TrialSplit(0, 0.6), held_out=2)
     model = classifier()
     rows = data(split=split, store=blobs_store(ODD), batch_size=8, scaling="standardize")
     run = trainer(folder, epochs, callbacks=callbacks, **several())
@@ -75,7 +75,7 @@ def stack(folder: Path) -> dict[str, bool]:
     """Tell for each method whether a run of a stack ends with the weights of the same run alone, to 1e-4."""
 
     def runs() -> list[Run]:
-        splits = [ThresholdSplit(trial, train_fraction=0.6, held_out=2) for trial in range(len(STACKED))]
+        splits = [ThresholdSplit(TrialSplit(trial, 0.6), trial, held_out=2) for trial in range(len(STACKED))]
         return [
             Run(name, classifier(), data(split=split, store=store, batch_size=8), callbacks(), seed)
             for seed, ((name, callbacks), split) in enumerate(zip(STACKED.items(), splits, strict=True))

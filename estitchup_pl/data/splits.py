@@ -1,16 +1,21 @@
 """Which rows train, validate and test: the paper's protocols, and an explicit column.
 
 A protocol is a small dataclass that turns a store's labels into a :class:`Split`. A new protocol is a new
-subclass of :class:`SplitProtocol`, named in YAML under ``data.split``.
+subclass of :class:`SplitProtocol`, named in YAML under ``data.split`` or as the ``split`` of a study.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from typing_extensions import override
 
 from estitchup_pl.errors import ConfigError, SplitError, did_you_mean
 from estitchup_pl.seeding import derive_seed
@@ -31,7 +36,14 @@ class Split:
 
 
 class SplitProtocol(ABC):
-    """How labelled rows are divided. Subclass, implement :meth:`assign`, and name the class in YAML."""
+    """How labelled rows are divided. Subclass, implement :meth:`assign`, and name the class in YAML.
+
+    Example:
+        >>> class EvenRows(SplitProtocol):
+        ...     def assign(self, store, labels):
+        ...         rows = labels.labelled
+        ...         return Split(rows[::2], rows[1::2], rows[1::2])
+    """
 
     @abstractmethod
     def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
@@ -45,6 +57,10 @@ class SplitProtocol(ABC):
             SplitError: If the store cannot be divided this way.
         """
 
+    def for_trial(self, trial: int) -> SplitProtocol:
+        """Return this split in one trial of a study; the same rows in each unless a subclass says otherwise."""
+        return self
+
 
 @dataclass
 class TrialSplit(SplitProtocol):
@@ -52,7 +68,7 @@ class TrialSplit(SplitProtocol):
 
     Rows are drawn without regard to their class, so rare classes may be absent from training; their rows are
     "none". Validation and test are the same rows, as in the paper: a threshold *fitted* on this validation set
-    would be judged on the rows it was fitted on. Fit it under :class:`ThresholdSplit` of the same trial and
+    would be judged on the rows it was fitted on. Fit it under a :class:`ThresholdSplit` of this split and
     hand it over (``OODThreshold(checkpoint=…)``) instead.
 
     Attributes:
@@ -68,8 +84,8 @@ class TrialSplit(SplitProtocol):
     def __post_init__(self) -> None:
         check_fraction("train_fraction", self.train_fraction)
 
+    @override
     def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
-        """See :meth:`SplitProtocol.assign`."""
         labelled = labels.labelled
         unknown = labels.lookup(self.unknown_classes)
         candidates = labelled[~np.isin(labels.codes[labelled], unknown)]
@@ -79,55 +95,73 @@ class TrialSplit(SplitProtocol):
                 f"train_fraction={self.train_fraction} of {candidates.size} labelled rows leaves no row to "
                 f"{'train on' if count == 0 else 'evaluate'}: choose another fraction, or label more rows"
             )
-        train = np.sort(_generator("trial", self.trial).permutation(candidates)[:count])
+        train = np.sort(split_generator("trial", self.trial).permutation(candidates)[:count])
         evaluation = np.setdiff1d(labelled, train, assume_unique=True)
         return Split(train, evaluation, evaluation)
 
+    @override
+    def for_trial(self, trial: int) -> TrialSplit:
+        return replace(self, trial=trial)
+
 
 @dataclass
-class ThresholdSplit(TrialSplit):
-    """The split that finds a confidence threshold: a trial's training rows, divided once more (Sec. 4.3).
+class ThresholdSplit(SplitProtocol):
+    """The split that finds a confidence threshold: the training rows of another split, divided once more (Sec. 4.3).
 
-    Of the training rows of :class:`TrialSplit` with the same arguments, ``fit_fraction`` trains and the rest
-    validates; ``held_out`` classes, drawn at random among those with rows on both sides, are taken out of the
-    training part, so that validation has "none" rows. The test rows are the trial's evaluation rows.
+    Of those training rows ``fit_fraction`` trains and the rest validates; ``held_out`` classes, drawn at random among
+    those with rows on both sides, are taken out of the part that trains, so that validation has "none" rows. The test
+    rows are those of the other split, and none of them is looked at.
 
     Attributes:
-        fit_fraction: Share of the trial's training rows that trains, in ``(0, 1)``.
+        split: The split whose training rows are divided: that of the fit which is to use the threshold.
+        trial: Seed of the draw.
+        fit_fraction: Share of the training rows that trains, in ``(0, 1)``.
         held_out: Number of classes removed from training, at least 1.
     """
 
+    split: SplitProtocol = field(default_factory=TrialSplit)
+    trial: int = 0
     fit_fraction: float = 0.7
     held_out: int = 5
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_fraction("fit_fraction", self.fit_fraction)
         if self.held_out < 1:
             raise ConfigError(f"held_out must be at least 1, got {self.held_out}")
 
+    @override
     def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
-        """See :meth:`SplitProtocol.assign`."""
-        trial = super().assign(store, labels)
-        generator = _generator("threshold", self.trial)
-        shuffled = generator.permutation(trial.train)
-        count = round(self.fit_fraction * shuffled.size)
-        fit, val = np.sort(shuffled[:count]), np.sort(shuffled[count:])
+        outer = self.split.assign(store, labels)
+        generator = split_generator("threshold", self.trial)
+        fit, val = divide(outer.train, self.fit_fraction, generator)
         both = np.intersect1d(labels.codes[fit], labels.codes[val])
         if both.size <= self.held_out:
             raise SplitError(
                 f"cannot hold out {self.held_out} classes: only {both.size} have rows both among the "
-                f"{fit.size} to fit on and the {val.size} to validate on; lower held_out or raise train_fraction"
+                f"{fit.size} to fit on and the {val.size} to validate on; lower held_out, or train on more rows"
             )
         removed = generator.choice(both, self.held_out, replace=False)
-        return Split(fit[~np.isin(labels.codes[fit], removed)], val, trial.test)
+        return Split(fit[~np.isin(labels.codes[fit], removed)], val, outer.test)
+
+    @override
+    def for_trial(self, trial: int) -> ThresholdSplit:
+        return replace(self, split=self.split.for_trial(trial), trial=trial)
+
+
+PART_NAMES: Final = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    "test": "test",
+}
+"""What tools write in a column of splits, in small letters, and the part that it means."""
 
 
 @dataclass
 class ColumnSplit(SplitProtocol):
     """A split written down in the items table: ``train``, ``val`` or ``test`` a row; null rows are left out.
 
-    Without a ``val`` row validation takes the test rows, and the other way round.
+    ``validation``, ``valid``, ``dev`` and ``training`` are understood too, in small letters or capitals. Without a row
+    that validates validation takes the test rows, and the other way round.
 
     Attributes:
         column: Name of the column.
@@ -135,25 +169,46 @@ class ColumnSplit(SplitProtocol):
 
     column: str = "split"
 
+    @override
     def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
-        """See :meth:`SplitProtocol.assign`."""
-        parts = np.array(store.column(self.column).to_pylist(), dtype=object)
-        names = ("train", "val", "test")
-        for row in np.flatnonzero(~np.isin(parts, np.array([*names, None], dtype=object))):
-            raise SplitError(
-                f"column {self.column!r}, row {row}: expected 'train', 'val', 'test' or null, "
-                f"got {parts[row]!r}{did_you_mean(str(parts[row]), names)}"
-            )
         labelled = labels.labelled
-        train, val, test = (labelled[parts[labelled] == name] for name in names)
+        parts = self._read(store)[labelled]
+        train, val, test = (labelled[parts == name] for name in ("train", "val", "test"))
         for name, size in (("train", train.size), ("val or test", val.size + test.size)):
             if size == 0:
                 raise SplitError(f"column {self.column!r} marks no labelled row as {name}")
         return Split(train, val if val.size else test, test if test.size else val)
 
+    def _read(self, store: EmbeddingStore) -> npt.NDArray[np.object_]:
+        """Part that each row of the store plays, an object array ``(rows,)`` of names and None."""
+        written = store.column(self.column).cast(pa.string())
+        parts = {text: PART_NAMES.get(text.strip().casefold()) for text in pc.unique(written.drop_null()).to_pylist()}
+        for text, part in parts.items():
+            if part is None:
+                near = did_you_mean(text.casefold(), PART_NAMES)
+                raise SplitError(
+                    f"column {self.column!r}, row {pc.index(written, text).as_py()}: expected 'train', 'val' "
+                    f"('validation', 'valid', 'dev'), 'test' or null, got {text!r}{near}"
+                )
+        return np.array([parts.get(text) for text in written.to_pylist()], dtype=object)
 
-def _generator(stream: str, trial: int) -> np.random.Generator:
-    return np.random.default_rng(derive_seed("split", stream, trial))
+
+def divide(rows: Rows, fraction: float, generator: np.random.Generator) -> tuple[Rows, Rows]:
+    """Draw a share of the rows, and the others, both in rising order.
+
+    Example:
+        >>> first, rest = divide(np.arange(4), 0.75, np.random.default_rng(0))
+        >>> len(first), sorted([*first, *rest]) == [0, 1, 2, 3]
+        (3, True)
+    """
+    shuffled = generator.permutation(rows)
+    count = round(fraction * rows.size)
+    return np.sort(shuffled[:count]), np.sort(shuffled[count:])
+
+
+def split_generator(stream: str, *key: int) -> np.random.Generator:
+    """Generator of a split, a function of its kind and numbers alone."""
+    return np.random.default_rng(derive_seed("split", stream, *key))
 
 
 def check_fraction(name: str, value: float) -> None:

@@ -48,18 +48,14 @@ class Trials:
             division: Number of the division, where selection makes several.
         """
         config = self.config
-        common: dict[str, Any] = {
-            "trial": trial,
-            "train_fraction": config.train_fraction,
-            "unknown_classes": config.unknown_classes,
-        }
+        split = TrialSplit(trial, config.train_fraction, config.unknown_classes)
         if stage == "final":
-            return TrialSplit(**common)
+            return split
         if stage == "threshold":
-            return ThresholdSplit(**common, held_out=config.held_out)
+            return ThresholdSplit(split, trial, held_out=config.held_out)
         if config.selection.strategy == "split":
-            return SelectionSplit(**common, fraction=config.selection.fraction)
-        return BootstrapSplit(**common, resample=division)
+            return SelectionSplit(split, trial, config.selection.fraction)
+        return BootstrapSplit(split, trial, division)
 
     def parts(self, stage: Stage, trial: int, division: int = 0) -> Split:
         """Rows that train, validate and test."""

@@ -16,7 +16,7 @@ from estitchup_pl.callbacks.ood import read_threshold
 from estitchup_pl.data.splits import ThresholdSplit, TrialSplit
 from estitchup_pl.errors import CheckpointError, ConfigError
 
-HELD_OUT = ThresholdSplit(train_fraction=0.6, held_out=2)
+HELD_OUT = ThresholdSplit(TrialSplit(0, 0.6), held_out=2)
 
 
 @pytest.mark.parametrize("heuristic", ["intersection", "tp_ratio"])

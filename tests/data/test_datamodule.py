@@ -147,7 +147,7 @@ def test_prefetch_threads_end_with_an_abandoned_epoch(tmp_path: Path) -> None:
 
 def test_validation_tells_whether_a_threshold_can_be_fitted_on_it() -> None:
     known = data(split=TrialSplit(train_fraction=0.5))
-    held_out = data(split=ThresholdSplit(train_fraction=0.5, held_out=2))
+    held_out = data(split=ThresholdSplit(TrialSplit(0, 0.5), held_out=2))
     for module in (known, held_out):
         module.setup("fit")
     assert (known.validates_unknown, known.validates_on_test_rows) == (False, True)

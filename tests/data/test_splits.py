@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from blobs import CLASSES, blobs_store
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from estitchup_pl.batch import NONE
+from estitchup_pl.data.digits import digits_store
 from estitchup_pl.data.splits import ColumnSplit, Split, SplitProtocol, ThresholdSplit, TrialSplit
 from estitchup_pl.errors import ConfigError, SplitError
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import StoreLabels
+from estitchup_pl.study.splits import BootstrapSplit, SelectionSplit
 
 
 def assign(protocol: SplitProtocol, store: EmbeddingStore) -> tuple[Split, StoreLabels]:
@@ -57,7 +63,7 @@ def test_unknown_classes_are_never_trained_on_but_evaluated() -> None:
 def test_the_threshold_split_divides_the_trials_training_rows() -> None:
     store = blobs_store(rows=600)
     trial, _ = assign(TrialSplit(2, 0.5), store)
-    split, labels = assign(ThresholdSplit(2, 0.5, held_out=2), store)
+    split, labels = assign(ThresholdSplit(TrialSplit(2, 0.5), 2, held_out=2), store)
     assert split.val.size == 90  # 30 % of 300
     assert np.isin(split.train, trial.train).all()
     assert np.isin(split.val, trial.train).all()
@@ -85,8 +91,14 @@ def test_a_column_with_one_evaluated_part_serves_both(only: str) -> None:
 
 
 def test_an_unknown_part_names_its_row_and_the_nearest_part() -> None:
-    with pytest.raises(SplitError, match=r"'split', row 1: .*'tset'; did you mean 'test'"):
-        assign(ColumnSplit(), column_store(["train", "tset"]))
+    with pytest.raises(SplitError, match=r"'split', row 1: .*'Tset'; did you mean 'test'"):
+        assign(ColumnSplit(), column_store(["train", "Tset"]))
+
+
+@pytest.mark.parametrize("validation", ["validation", "valid", "dev", "val", "Validation", "DEV"])
+def test_parts_are_understood_as_other_tools_write_them(validation: str) -> None:
+    split, _ = assign(ColumnSplit(), column_store(["Train", "TEST", None, validation, "training"]))
+    assert (split.train.tolist(), split.val.tolist(), split.test.tolist()) == ([0, 4], [3], [1])
 
 
 @pytest.mark.parametrize(("parts", "missing"), [(["val", "test"], "train"), (["train", "train"], "val or test")])
@@ -103,7 +115,7 @@ def test_a_store_too_small_for_a_trial_says_so(rows: int) -> None:
 
 def test_holding_out_more_classes_than_there_are_says_so() -> None:
     with pytest.raises(SplitError, match="cannot hold out 6 classes"):
-        assign(ThresholdSplit(train_fraction=0.5, held_out=6), blobs_store())
+        assign(ThresholdSplit(TrialSplit(0, 0.5), held_out=6), blobs_store())
 
 
 def test_impossible_options_are_refused() -> None:
@@ -114,3 +126,79 @@ def test_impossible_options_are_refused() -> None:
         ThresholdSplit(held_out=0)
     with pytest.raises(ConfigError, match="no class 'foxx'; did you mean 'fox'"):
         assign(TrialSplit(unknown_classes=("foxx",)), blobs_store())
+
+
+class EveryThird(SplitProtocol):
+    """A user's own split."""
+
+    def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
+        rows = labels.labelled
+        return Split(np.setdiff1d(rows, rows[::3]), rows[::3], rows[::3])
+
+
+def all_splits(inner: SplitProtocol, trial: int) -> list[SplitProtocol]:
+    """A split, and every one that divides its training rows."""
+    threshold = ThresholdSplit(inner, held_out=1)
+    wrapped = [threshold, SelectionSplit(inner), BootstrapSplit(inner, resample=trial), SelectionSplit(threshold)]
+    return [split.for_trial(trial) for split in (inner, *wrapped)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.integers(120, 300), seed=st.integers(0, 99), trial=st.integers(0, 9), fraction=st.floats(0.3, 0.9))
+def test_no_test_row_is_ever_trained_on(rows: int, seed: int, trial: int, fraction: float) -> None:
+    store = blobs_store(rows, seed=seed)
+    parts = np.random.default_rng(seed).choice(["train", "train", "valid", "test"], len(store)).tolist()
+    table = store.items.append_column("split", pa.array(parts))
+    store = EmbeddingStore.from_arrays(table, {"title": np.ones((len(store), 2), "float32")})
+    labels = StoreLabels.read(store)
+    for inner in (TrialSplit(train_fraction=fraction, unknown_classes=("fox",)), ColumnSplit(), EveryThird()):
+        outer = inner.for_trial(trial).assign(store, labels)
+        for protocol in all_splits(inner, trial):
+            split = protocol.assign(store, labels)
+            assert split.train.size
+            assert np.isin(split.train, outer.train).all()
+            assert not np.isin(split.train, np.concatenate([outer.test, split.test, split.val])).any()
+            assert all(np.array_equal(part, np.sort(part)) for part in (split.train, split.val, split.test))
+
+
+@pytest.mark.parametrize("inner", [ColumnSplit(), EveryThird()])
+def test_a_threshold_split_takes_classes_out_of_any_splits_training_rows(inner: SplitProtocol) -> None:
+    store = blobs_store(300)
+    parts = ["train", "train", "dev", "test"] * (len(store) // 4) + ["train"] * (len(store) % 4)
+    store = EmbeddingStore.from_arrays(
+        store.items.append_column("split", pa.array(parts)), {"title": np.ones((len(store), 2), "float32")}
+    )
+    outer, labels = assign(inner, store)
+    split, _ = assign(ThresholdSplit(inner, held_out=2), store)
+    assert len(set(labels.present(split.val)) - set(labels.present(split.train))) == 2
+    assert split.val.size == outer.train.size - round(0.7 * outer.train.size)
+    assert np.array_equal(split.test, outer.test)
+
+
+RECORDED = {
+    (0, "trial"): "111a4aea78501313",
+    (0, "threshold"): "1196f4e361233cf8",
+    (0, "selection"): "5e697695def2d724",
+    (0, "bootstrap"): "205c85272046b139",
+    (3, "trial"): "2b89d59bc7165a27",
+    (3, "threshold"): "9a504e75f745b3ec",
+    (3, "selection"): "6ef1e8e0ea6c8d4b",
+    (3, "bootstrap"): "5e29986c5bb9254f",
+}
+"""Digests of the rows that these splits of the digits gave before they could divide any other split."""
+
+
+@pytest.mark.parametrize("trial", [0, 3])
+def test_the_papers_draws_are_the_same_rows_for_ever(trial: int) -> None:
+    store = digits_store()
+    inner = TrialSplit(trial, 0.3, ("eight", "nine"))
+    splits = {
+        "trial": inner,
+        "threshold": ThresholdSplit(inner, trial, held_out=2),
+        "selection": SelectionSplit(inner, trial, 0.3),
+        "bootstrap": BootstrapSplit(inner, trial, 1),
+    }
+    for name, protocol in splits.items():
+        split, _ = assign(protocol, store)
+        parts = b"|".join(rows.astype("<i8").tobytes() for rows in (split.train, split.val, split.test))
+        assert hashlib.blake2b(parts, digest_size=8).hexdigest() == RECORDED[trial, name]

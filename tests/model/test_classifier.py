@@ -20,7 +20,7 @@ from training import SMALL, classifier, data, trainer, weights
 from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.batch import NONE
 from estitchup_pl.callbacks import EMixup, OODThreshold
-from estitchup_pl.data.splits import ThresholdSplit
+from estitchup_pl.data.splits import ThresholdSplit, TrialSplit
 from estitchup_pl.errors import CheckpointError, ConfigError
 from estitchup_pl.metrics import AdaptiveCalibrationError
 
@@ -128,7 +128,7 @@ def test_weights_begin_the_same_whatever_was_drawn_before(tmp_path: Path) -> Non
 
 
 def test_a_checkpoint_needs_nothing_else(tmp_path: Path) -> None:
-    rows = data(scaling={"title": "standardize"}, split=ThresholdSplit(train_fraction=0.5, held_out=2))
+    rows = data(scaling={"title": "standardize"}, split=ThresholdSplit(TrialSplit(0, 0.5), held_out=2))
     model = EmbeddingClassifier()
     run = trainer(tmp_path, epochs=3, callbacks=[EMixup(), OODThreshold()])
     run.fit(model, rows)
@@ -161,7 +161,7 @@ def test_a_checkpoint_of_other_classes_is_refused_on_resuming(tmp_path: Path) ->
     run = trainer(tmp_path, epochs=1)
     run.fit(classifier(), data())
     run.save_checkpoint(tmp_path / "model.ckpt")
-    other = data(split=ThresholdSplit(train_fraction=0.5, held_out=2))
+    other = data(split=ThresholdSplit(TrialSplit(0, 0.5), held_out=2))
     with pytest.raises(CheckpointError, match="trained on 5 classes, this model has 4"):
         trainer(tmp_path, epochs=2).fit(classifier(), other, ckpt_path=tmp_path / "model.ckpt")
 

@@ -39,7 +39,7 @@ def run(position: int, **options: object) -> Run:
     name = list(METHODS)[position % len(METHODS)]
     split = TrialSplit(trial=position, train_fraction=0.5, unknown_classes=("fox",))
     if position == 1:  # fewer rows and fewer classes
-        split = ThresholdSplit(trial=position, train_fraction=0.5, held_out=2)
+        split = ThresholdSplit(TrialSplit(position, 0.5), position, held_out=2)
     model = classifier(
         optimizer=partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.01 * position, fused=True),
         lr_scheduler=partial(TriangularCycle, max_lr=0.003 * (1 + position), cycle_epochs=3),
