@@ -38,7 +38,27 @@ _NO_ROW = -1
 
 
 class RowMetric(Metric):
-    """Collects predicted rows; subclasses compute on :meth:`predictions`."""
+    """Collects predicted rows, each once; a metric of your own subclasses it and computes on :meth:`predictions`.
+
+    ``compute`` returns a number, or a dict of numbers that are logged under their own names.
+
+    Args:
+        kwargs: Options of :class:`torchmetrics.Metric`.
+
+    Example:
+        >>> class CoverageAt(RowMetric):
+        ...     "Share of the known rows whose confidence reaches a level."
+        ...     def __init__(self, level: float = 0.9, **kwargs):
+        ...         super().__init__(**kwargs)
+        ...         self.level = level
+        ...     def compute(self):
+        ...         probabilities, labels = self.predictions()
+        ...         return (probabilities[labels != NONE].amax(dim=1) >= self.level).double().mean()
+        >>> metric = CoverageAt(level=0.5)
+        >>> metric.update(torch.tensor([[0.75, 0.25], [0.25, 0.375], [0.9, 0.5]]), torch.tensor([0, 1, NONE]))
+        >>> metric.compute()
+        tensor(0.5000, dtype=torch.float64)
+    """
 
     is_differentiable = False
     full_state_update = False
@@ -64,11 +84,6 @@ class RowMetric(Metric):
         Raises:
             DataError: If shapes, types or ranges are wrong.
         """
-        if preds.ndim != 2:
-            raise DataError(
-                f"preds: expected (rows, classes), got {tuple(preds.shape)}; "
-                "give each run of a stack metrics of its own"
-            )
         check_predictions(preds, target)
         rows = torch.full_like(target, _NO_ROW) if rows is None else _checked_rows(rows, target)
         self.preds.append(preds.detach().to(torch.promote_types(preds.dtype, torch.float32)))
@@ -76,7 +91,14 @@ class RowMetric(Metric):
         self.rows.append(rows)
 
     def predictions(self) -> tuple[Tensor, Tensor]:
-        """Return probabilities and labels of all rows seen, each row once, in the order of their numbers."""
+        """Return all rows seen, each once, in the order of their numbers.
+
+        Returns:
+            Probabilities, float ``(rows, classes)`` in ``[0, 1]``, and class index or ``NONE``, int64 ``(rows,)``.
+
+        Raises:
+            DataError: If a row came with two different labels.
+        """
         if len(self.rows) == 0:
             return torch.empty(0, 1), torch.empty(0, dtype=torch.int64)
         preds, target, rows = (dim_zero_cat(parts) for parts in (self.preds, self.target, self.rows))

@@ -134,7 +134,7 @@ class TestUpdate:
             ([[0.5, math.nan]], [0], [0], "got nan"),
             ([[0.5, 0.5]], [2], [0], "class index below 2, got 2"),
             ([[0.5, 0.5]], [0, 1], [0], "expected probabilities"),
-            ([[[0.5, 0.5]]], [[0]], [[0]], "give each run of a stack metrics of its own"),
+            ([[[0.5, 0.5]]], [[0]], [[0]], "evaluate each run of a stack by itself"),
             ([[0.5, 0.5]], [0], [0, 1], r"rows: expected int64 \(1,\), got torch.int64 \(2,\)"),
             ([[0.5, 0.5]], [0], [0.0], r"rows: expected int64 \(1,\), got torch.float32 \(1,\)"),
             ([[0.5, 0.5]], [0], [-1], "rows: expected rows of a data set, from 0, got -1"),

@@ -1,4 +1,7 @@
-"""The mathematics of the framework as pure tensor functions over any leading ``*stack`` dimensions."""
+"""The mathematics of the framework as pure tensor functions; what came in is never written to.
+
+Augmentation and softening take any leading ``*stack`` dimensions, one entry a run; evaluation takes one run.
+"""
 
 from estitchup_pl.functional.augmentation import (
     e_mixup,
@@ -11,6 +14,8 @@ from estitchup_pl.functional.augmentation import (
 from estitchup_pl.functional.calibration import (
     ReliabilityBins,
     adaptive_calibration_error,
+    binned_calibration_error,
+    binned_correlation,
     classwise_calibration_error,
     confidence_accuracy_correlation,
     expected_calibration_error,
@@ -39,6 +44,7 @@ from estitchup_pl.functional.ranking import (
     weighted_auroc_aupr,
 )
 from estitchup_pl.functional.softening import soften_labels
+from estitchup_pl.functional.temperature import fit_temperature
 
 __all__ = [
     "HEURISTICS",
@@ -49,11 +55,14 @@ __all__ = [
     "RowScores",
     "ThresholdCurves",
     "adaptive_calibration_error",
+    "binned_calibration_error",
+    "binned_correlation",
     "classwise_calibration_error",
     "confidence_accuracy_correlation",
     "e_mixup",
     "e_stitchup",
     "expected_calibration_error",
+    "fit_temperature",
     "modality_stitch",
     "none_aware_accuracy",
     "none_score",

@@ -273,8 +273,8 @@ def _partner(values: Tensor, index: Tensor) -> Tensor:
     """Gather whole rows within each run of the stack, into a new tensor."""
     batch, width = values.shape[-2:]
     runs = values.shape[:-2].numel()
-    first_row = torch.arange(0, runs * batch, max(batch, 1), device=index.device)
-    rows = (index.reshape(runs, batch) + first_row[:runs, None]).flatten()
+    first_row = torch.arange(runs, device=index.device).unsqueeze(1) * batch
+    rows = (index.reshape(runs, batch) + first_row).flatten()
     return values.reshape(runs * batch, width).index_select(0, rows).view(values.shape)
 
 

@@ -17,10 +17,10 @@ from estitchup_pl.functional.checks import check_bins, check_predictions, check_
 
 
 class ReliabilityBins(NamedTuple):
-    """A reliability diagram, each field ``(*stack, bins)`` (Fig. 4).
+    """A reliability diagram, each field ``(..., bins)``: one diagram, or one a resample (Fig. 4).
 
     Attributes:
-        counts: Rows in the bin, int64.
+        counts: Rows in the bin, int64, or the sum of their weights.
         confidence: Mean confidence of its rows, float64, NaN where the bin is empty.
         accuracy: Share of right predictions among them, float64, NaN where the bin is empty.
     """
@@ -34,11 +34,11 @@ def top_label(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Reduce predictions to the confidence in the top-one class and whether that class is right.
 
     Args:
-        probabilities: Float ``(*stack, rows, classes)`` in ``[0, 1]``.
-        labels: Class index or ``NONE``, int64 ``(*stack, rows)``.
+        probabilities: Float ``(rows, classes)`` in ``[0, 1]``.
+        labels: Class index or ``NONE``, int64 ``(rows,)``.
 
     Returns:
-        Confidence, float ``(*stack, rows)``, and correctness, bool ``(*stack, rows)``; "none" rows are wrong.
+        Confidence, float ``(rows,)``, and correctness, bool ``(rows,)``; "none" rows are wrong.
 
     Raises:
         DataError: If shapes, types or ranges are wrong.
@@ -56,12 +56,12 @@ def reliability_bins(confidence: Tensor, correct: Tensor, num_bins: int = 10) ->
     """Sort rows into bins of equal width by confidence.
 
     Args:
-        confidence: Float ``(*stack, rows)`` in ``[0, 1]``.
-        correct: Whether the prediction is right, bool ``(*stack, rows)``.
+        confidence: Float ``(rows,)`` in ``[0, 1]``.
+        correct: Whether the prediction is right, bool ``(rows,)``.
         num_bins: Bins that part ``[0, 1]``.
 
     Returns:
-        Count, mean confidence and accuracy of each bin, ``(*stack, bins)``.
+        Count, mean confidence and accuracy of each bin, ``(bins,)``.
 
     Raises:
         ConfigError: If ``num_bins`` is less than one.
@@ -81,12 +81,12 @@ def expected_calibration_error(confidence: Tensor, correct: Tensor, num_bins: in
     """Mean distance of confidence and accuracy over bins of equal width, weighted by rows (Guo et al., 2017).
 
     Args:
-        confidence: Confidence in the top-one class, float ``(*stack, rows)`` in ``[0, 1]``.
-        correct: Whether that class is right, bool ``(*stack, rows)``.
+        confidence: Confidence in the top-one class, float ``(rows,)`` in ``[0, 1]``.
+        correct: Whether that class is right, bool ``(rows,)``.
         num_bins: Bins that part ``[0, 1]``.
 
     Returns:
-        Error in ``[0, 1]``, float64 ``(*stack,)``; NaN without rows.
+        Error in ``[0, 1]``, float64 scalar; NaN without rows.
 
     Raises:
         ConfigError: If ``num_bins`` is less than one.
@@ -96,7 +96,25 @@ def expected_calibration_error(confidence: Tensor, correct: Tensor, num_bins: in
         >>> expected_calibration_error(torch.tensor([0.75, 1.0]), torch.tensor([False, True]), num_bins=10)
         tensor(0.3750, dtype=torch.float64)
     """
-    return _weighted_gap(reliability_bins(confidence, correct, num_bins))
+    return binned_calibration_error(reliability_bins(confidence, correct, num_bins))
+
+
+def binned_calibration_error(bins: ReliabilityBins) -> Tensor:
+    """Mean distance of confidence and accuracy over bins, weighted by rows: what every calibration error here is.
+
+    Args:
+        bins: Bins that are counted already, such as those of resampled rows, each field ``(..., bins)``.
+
+    Returns:
+        Error in ``[0, 1]``, float64 ``(...)``; NaN without rows.
+
+    Example:
+        >>> bins = reliability_bins(torch.tensor([0.75, 1.0]), torch.tensor([False, True]))
+        >>> binned_calibration_error(bins)
+        tensor(0.3750, dtype=torch.float64)
+    """
+    gap = (bins.confidence - bins.accuracy).abs()
+    return (gap * bins.counts).nansum(dim=-1) / bins.counts.sum(dim=-1)
 
 
 def adaptive_calibration_error(confidence: Tensor, correct: Tensor, num_bins: int = 15) -> Tensor:
@@ -106,12 +124,12 @@ def adaptive_calibration_error(confidence: Tensor, correct: Tensor, num_bins: in
     their bin, so that the order of rows has no influence; bins can then be uneven or empty.
 
     Args:
-        confidence: Confidence in the top-one class, float ``(*stack, rows)`` in ``[0, 1]``.
-        correct: Whether that class is right, bool ``(*stack, rows)``.
+        confidence: Confidence in the top-one class, float ``(rows,)`` in ``[0, 1]``.
+        correct: Whether that class is right, bool ``(rows,)``.
         num_bins: Bins that part the rows.
 
     Returns:
-        Error in ``[0, 1]``, float64 ``(*stack,)``; NaN without rows.
+        Error in ``[0, 1]``, float64 scalar; NaN without rows.
 
     Raises:
         ConfigError: If ``num_bins`` is less than one.
@@ -124,7 +142,9 @@ def adaptive_calibration_error(confidence: Tensor, correct: Tensor, num_bins: in
     """
     check_bins(num_bins)
     _check_rows(confidence, correct)
-    return _weighted_gap(_mean_over_bins(confidence, correct, _equal_mass_index(confidence, num_bins), num_bins))
+    return binned_calibration_error(
+        _mean_over_bins(confidence, correct, _equal_mass_index(confidence, num_bins), num_bins)
+    )
 
 
 def classwise_calibration_error(probabilities: Tensor, labels: Tensor, num_bins: int = 15) -> Tensor:
@@ -134,12 +154,12 @@ def classwise_calibration_error(probabilities: Tensor, labels: Tensor, num_bins:
     answer no to all. The mean over classes is the usual classwise ECE.
 
     Args:
-        probabilities: Float ``(*stack, rows, classes)`` in ``[0, 1]``.
-        labels: Class index or ``NONE``, int64 ``(*stack, rows)``.
+        probabilities: Float ``(rows, classes)`` in ``[0, 1]``.
+        labels: Class index or ``NONE``, int64 ``(rows,)``.
         num_bins: Bins that part ``[0, 1]``.
 
     Returns:
-        Error of each class in ``[0, 1]``, float64 ``(*stack, classes)``; NaN without rows.
+        Error of each class in ``[0, 1]``, float64 ``(classes,)``; NaN without rows.
 
     Raises:
         ConfigError: If ``num_bins`` is less than one.
@@ -152,16 +172,8 @@ def classwise_calibration_error(probabilities: Tensor, labels: Tensor, num_bins:
     """
     check_bins(num_bins)
     check_predictions(probabilities, labels)
-    *stack, rows, classes = probabilities.shape
-    gap_sums = torch.zeros(*stack, num_bins, classes, dtype=torch.float64, device=labels.device)
-    for block, block_labels in zip(
-        torch.split(probabilities, _ROWS_PER_BLOCK, dim=-2),
-        torch.split(labels, _ROWS_PER_BLOCK, dim=-1),
-        strict=True,
-    ):
-        is_own = block_labels.unsqueeze(-1) == torch.arange(classes, device=labels.device)
-        gap_sums.scatter_add_(-2, equal_width_index(block, num_bins), block.double() - is_own.double())
-    return gap_sums.abs().sum(dim=-2) / rows
+    columns = enumerate(probabilities.unbind(dim=1))
+    return torch.stack([expected_calibration_error(column, labels == index, num_bins) for index, column in columns])
 
 
 def confidence_accuracy_correlation(confidence: Tensor, correct: Tensor, num_bins: int = 10) -> Tensor:
@@ -170,12 +182,12 @@ def confidence_accuracy_correlation(confidence: Tensor, correct: Tensor, num_bin
     Pass all rows for the paper's figure, in which a "none" row counts as wrong, or the rows of known classes.
 
     Args:
-        confidence: Confidence in the top-one class, float ``(*stack, rows)`` in ``[0, 1]``.
-        correct: Whether that class is right, bool ``(*stack, rows)``.
+        confidence: Confidence in the top-one class, float ``(rows,)`` in ``[0, 1]``.
+        correct: Whether that class is right, bool ``(rows,)``.
         num_bins: Bins of equal width that part ``[0, 1]``.
 
     Returns:
-        Correlation in ``[-1, 1]``, float64 ``(*stack,)``; NaN where it is undefined: fewer than two non-empty
+        Correlation in ``[-1, 1]``, float64 scalar; NaN where it is undefined: fewer than two non-empty
         bins, or one accuracy common to all of them.
 
     Raises:
@@ -187,22 +199,27 @@ def confidence_accuracy_correlation(confidence: Tensor, correct: Tensor, num_bin
         >>> confidence_accuracy_correlation(confidence, torch.tensor([False, False, True, False]))
         tensor(1., dtype=torch.float64)
     """
-    bins = reliability_bins(confidence, correct, num_bins)
-    filled = bins.counts > 0
-    number = filled.sum(dim=-1, keepdim=True)
-    deviations = []
-    constant = torch.zeros(filled.shape[:-1], dtype=torch.bool, device=filled.device)
-    for values in (bins.confidence, bins.accuracy):
-        known = values.where(filled, 0)
-        deviations.append((known - known.sum(dim=-1, keepdim=True) / number).where(filled, 0))
-        # Compared as they are: the rounded mean of equal values can leave a spurious deviation.
-        constant |= values.where(filled, -torch.inf).amax(-1) <= values.where(filled, torch.inf).amin(-1)
-    x, y = deviations
-    correlation = (x * y).sum(dim=-1) / (x.square().sum(dim=-1) * y.square().sum(dim=-1)).sqrt()
-    return correlation.clamp(-1, 1).where(~constant, torch.nan)
+    return binned_correlation(reliability_bins(confidence, correct, num_bins))
 
 
-_ROWS_PER_BLOCK = 4096  # bounds the working memory of the classwise error
+def binned_correlation(bins: ReliabilityBins) -> Tensor:
+    """Pearson correlation of mean confidence and accuracy over the non-empty of bins that are counted already.
+
+    Args:
+        bins: Bins, such as those of resampled rows, each field ``(..., bins)``.
+
+    Returns:
+        Correlation in ``[-1, 1]``, float64 ``(...)``; NaN where it is undefined, see
+        :func:`confidence_accuracy_correlation`.
+
+    Example:
+        >>> confidence = torch.tensor([0.25, 0.25, 0.75, 0.75])
+        >>> binned_correlation(reliability_bins(confidence, torch.tensor([False, False, True, False])))
+        tensor(1., dtype=torch.float64)
+    """
+    x, y = _deviations(bins.confidence), _deviations(bins.accuracy)
+    scale = (x.square().nansum(dim=-1) * y.square().nansum(dim=-1)).sqrt()
+    return ((x * y).nansum(dim=-1) / scale).clamp(-1, 1)
 
 
 def equal_width_index(values: Tensor, num_bins: int) -> Tensor:
@@ -210,41 +227,33 @@ def equal_width_index(values: Tensor, num_bins: int) -> Tensor:
     check_bins(num_bins)
     inner_edges = torch.arange(1, num_bins, device=values.device, dtype=torch.float64) / num_bins
     values = values.to(torch.promote_types(values.dtype, torch.float32))
-    return torch.bucketize(values, inner_edges.to(values.dtype), right=True)
+    return torch.bucketize(values.contiguous(), inner_edges.to(values.dtype), right=True)
 
 
 def _equal_mass_index(confidence: Tensor, num_bins: int) -> Tensor:
-    ascending = confidence.sort(dim=-1).values
-    confidence = confidence.contiguous()
-    lower = torch.searchsorted(ascending, confidence)
-    upper = torch.searchsorted(ascending, confidence, right=True)
+    ascending, confidence = confidence.sort().values, confidence.contiguous()
+    lower, upper = (torch.searchsorted(ascending, confidence, right=right) for right in (False, True))
     doubled_middle_rank = lower + upper - 1
-    return doubled_middle_rank * num_bins // (2 * max(confidence.shape[-1], 1))
+    return doubled_middle_rank * num_bins // (2 * max(len(confidence), 1))
 
 
 def _mean_over_bins(confidence: Tensor, correct: Tensor, index: Tensor, num_bins: int) -> ReliabilityBins:
-    count, confidence_sum, right = (
-        torch.zeros(*index.shape[:-1], num_bins, dtype=dtype, device=index.device).scatter_add_(
-            -1, index, values.to(dtype)
-        )
-        for values, dtype in (
-            (torch.ones_like(index), torch.int64),
-            (confidence, torch.float64),
-            (correct, torch.int64),
-        )
-    )
-    return ReliabilityBins(count, confidence_sum / count, right.double() / count)
+    counts = index.bincount(minlength=num_bins)
+    sums = torch.zeros(2, num_bins, dtype=torch.float64, device=index.device)
+    sums = sums.index_add_(1, index, torch.stack([confidence.double(), correct.double()]))
+    return ReliabilityBins(counts, *(sums / counts))
 
 
-def _weighted_gap(bins: ReliabilityBins) -> Tensor:
-    gap = (bins.confidence - bins.accuracy).abs().where(bins.counts > 0, 0)
-    return (gap * bins.counts).sum(dim=-1) / bins.counts.sum(dim=-1)
+def _deviations(values: Tensor) -> Tensor:
+    """Subtract the mean of what is not NaN; equal values are exactly zero, which their rounded mean would not give."""
+    above_least = values - values.nan_to_num(torch.inf).amin(dim=-1, keepdim=True)
+    return above_least - above_least.nanmean(dim=-1, keepdim=True)
 
 
 def _check_rows(confidence: Tensor, correct: Tensor) -> None:
-    if confidence.shape != correct.shape or confidence.ndim == 0:
+    if confidence.ndim != 1 or confidence.shape != correct.shape:
         raise DataError(
-            "confidence and correct: expected two equal shapes (*stack, rows), "
+            "confidence and correct: expected two equal shapes (rows,), "
             f"got {tuple(confidence.shape)} and {tuple(correct.shape)}"
         )
     check_probabilities(confidence, "confidence")

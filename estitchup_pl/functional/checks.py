@@ -35,19 +35,19 @@ def check_predictions(probabilities: Tensor, labels: Tensor) -> None:
     """Refuse probabilities and labels that do not fit together.
 
     Args:
-        probabilities: Float ``(*stack, rows, classes)`` in ``[0, 1]``.
-        labels: Class index or ``NONE``, int64 ``(*stack, rows)``.
+        probabilities: Float ``(rows, classes)`` in ``[0, 1]``.
+        labels: Class index or ``NONE``, int64 ``(rows,)``.
 
     Raises:
         DataError: If shapes, types or ranges are wrong.
     """
-    if probabilities.ndim < 2 or probabilities.shape[:-1] != labels.shape:
+    if probabilities.ndim != 2 or labels.ndim != 1 or len(probabilities) != len(labels) or not probabilities.shape[1]:
         raise DataError(
-            "expected probabilities (*stack, rows, classes) and labels (*stack, rows), "
-            f"got {tuple(probabilities.shape)} and {tuple(labels.shape)}"
+            "expected probabilities (rows, classes) of at least one class and labels (rows,), got "
+            f"{tuple(probabilities.shape)} and {tuple(labels.shape)}; evaluate each run of a stack by itself"
         )
     check_probabilities(probabilities)
-    check_labels(labels, probabilities.shape[-1])
+    check_labels(labels, probabilities.shape[1])
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:

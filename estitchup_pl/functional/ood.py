@@ -20,10 +20,10 @@ HEURISTICS: Final[tuple[Heuristic, ...]] = get_args(Heuristic)
 
 
 class ThresholdCurves(NamedTuple):
-    """What each confidence threshold would bring, each field ``(*stack, thresholds)`` (Figs. 3 and 6).
+    """What each confidence threshold would bring, each field ``(thresholds,)`` (Figs. 3 and 6).
 
     Attributes:
-        thresholds: Confidence thresholds ``(thresholds,)``.
+        thresholds: Confidence thresholds.
         accuracy: Share of all rows that are decided rightly (Sec. 3.5).
         accuracy_id: Share of the in-distribution rows that are accepted with their own class.
         accuracy_none: Share of the "none" rows that are rejected.
@@ -42,7 +42,7 @@ class ThresholdCurves(NamedTuple):
 
 
 class NoneAwareAccuracies(NamedTuple):
-    """Accuracy with "none" as a possible decision, each field float64 ``(*stack,)`` (Sec. 3.5).
+    """Accuracy with "none" as a possible decision, each field a float64 scalar (Sec. 3.5).
 
     Attributes:
         accuracy: Share of all rows that are decided rightly.
@@ -61,10 +61,10 @@ def none_score(probabilities: Tensor) -> Tensor:
     """Score of the "none" category: one minus the greatest class probability.
 
     Args:
-        probabilities: Float ``(*stack, rows, classes)``.
+        probabilities: Float ``(rows, classes)``.
 
     Returns:
-        Scores ``(*stack, rows)``.
+        Scores ``(rows,)``.
 
     Example:
         >>> none_score(torch.tensor([[0.25, 0.75], [0.0, 0.0]]))
@@ -77,12 +77,11 @@ def reject(probabilities: Tensor, threshold: float | Tensor) -> Tensor:
     """Predict the class of greatest probability where that exceeds the threshold, else "none" (Sec. 2.5).
 
     Args:
-        probabilities: Float ``(*stack, rows, classes)``.
-        threshold: Confidence threshold, compared in the type of ``probabilities``; a tensor must broadcast to
-            ``(*stack, rows)``, e.g. ``(*stack, 1)``.
+        probabilities: Float ``(rows, classes)``.
+        threshold: Confidence threshold, a number or a scalar tensor; compared in the type of ``probabilities``.
 
     Returns:
-        Class index or ``NONE``, int64 ``(*stack, rows)``.
+        Class index or ``NONE``, int64 ``(rows,)``.
 
     Example:
         >>> reject(torch.tensor([[0.25, 0.75], [0.5, 0.25]]), 0.5)
@@ -96,9 +95,9 @@ def none_aware_accuracy(probabilities: Tensor, labels: Tensor, threshold: float 
     """Measure top-one accuracy after rejection by a confidence threshold (Sec. 3.5).
 
     Args:
-        probabilities: Float ``(*stack, rows, classes)`` in ``[0, 1]``.
-        labels: Class index or ``NONE``, int64 ``(*stack, rows)``.
-        threshold: Confidence threshold; a tensor must broadcast to ``(*stack, rows)``, e.g. ``(*stack, 1)``.
+        probabilities: Float ``(rows, classes)`` in ``[0, 1]``.
+        labels: Class index or ``NONE``, int64 ``(rows,)``.
+        threshold: Confidence threshold, a number or a scalar tensor.
 
     Returns:
         Overall, in-distribution and "none" accuracy.
@@ -116,7 +115,7 @@ def none_aware_accuracy(probabilities: Tensor, labels: Tensor, threshold: float 
     right, is_none = reject(probabilities, threshold) == labels, labels == NONE
     everything = torch.ones_like(is_none)
     return NoneAwareAccuracies(
-        *((right & rows).sum(dim=-1).double() / rows.sum(dim=-1) for rows in (everything, ~is_none, is_none))
+        *((right & rows).sum().double() / rows.sum() for rows in (everything, ~is_none, is_none))
     )
 
 
@@ -126,9 +125,9 @@ def threshold_curves(
     """Evaluate accuracies and TP / (FP + FN) ratios over a grid of confidence thresholds.
 
     Args:
-        confidence: Greatest class probability, float ``(*stack, rows)`` in ``[0, 1]``.
-        predicted: Class of greatest probability, int64 ``(*stack, rows)``.
-        labels: Class index or ``NONE``, int64 ``(*stack, rows)``.
+        confidence: Greatest class probability, float ``(rows,)`` in ``[0, 1]``.
+        predicted: Class of greatest probability, int64 ``(rows,)``.
+        labels: Class index or ``NONE``, int64 ``(rows,)``.
         thresholds: Grid ``(thresholds,)``; from 0 to 1 in steps of 0.01 if not given.
 
     Returns:
@@ -146,10 +145,9 @@ def threshold_curves(
     """
     counts, ascending = _count_decisions(confidence, predicted, labels)
     if thresholds is None:
-        thresholds = torch.linspace(0, 1, 101)
-    thresholds = thresholds.to(ascending)
-    grid = thresholds.expand(*ascending.shape[:-1], -1).contiguous()
-    at = counts.after_rejecting(torch.searchsorted(ascending, grid, right=True))
+        thresholds = torch.arange(101, dtype=torch.float64, device=confidence.device) / 100
+    thresholds = thresholds.to(ascending).contiguous()
+    at = counts.after_rejecting(torch.searchsorted(ascending, thresholds, right=True))
     return ThresholdCurves(
         thresholds, at.accuracy(), at.accuracy_id(), at.accuracy_none(), at.ratio_id(), at.ratio_none()
     )
@@ -167,19 +165,19 @@ def select_threshold(
     in the type of ``confidence``, always yields the very decisions that were evaluated.
 
     Args:
-        confidence: Greatest class probability, float ``(*stack, rows)`` in ``[0, 1]``.
-        predicted: Class of greatest probability, int64 ``(*stack, rows)``.
-        labels: Class index or ``NONE``, int64 ``(*stack, rows)``.
+        confidence: Greatest class probability, float ``(rows,)`` in ``[0, 1]``.
+        predicted: Class of greatest probability, int64 ``(rows,)``.
+        labels: Class index or ``NONE``, int64 ``(rows,)``.
         heuristic: ``"intersection"``: overall and "none" accuracy are equal or, if they do not meet, closest.
             ``"tp_ratio"``: the mean of the TP / (FP + FN) ratios of the in-distribution classes and of "none"
             is greatest; a threshold that parts "none" from all else without error is infinitely good and wins.
 
     Returns:
-        Threshold in ``[0, 1]``, ``(*stack,)`` in the type of ``confidence``.
+        Threshold in ``[0, 1]``, a scalar in the type of ``confidence``.
 
     Raises:
         ConfigError: If there is no such heuristic.
-        DataError: If shapes or ranges are wrong, or a run has no "none" row or no in-distribution row.
+        DataError: If shapes or ranges are wrong, or there is no "none" row or no in-distribution row.
 
     Example:
         >>> confidence = torch.tensor([0.9, 0.8, 0.4, 0.2])
@@ -192,13 +190,12 @@ def select_threshold(
     counts.check_both_kinds()
     below, above = pad(ascending, (1, 0), value=0.0), pad(ascending, (0, 1), value=1.0)
     parted = below < above
-    parted[..., -1] = True  # rejecting every row is possible even where a confidence is 1
-    objective = _OBJECTIVES[heuristic](counts)
-    objective = torch.where(parted, objective, _least(objective.dtype))
-    best = objective.argmax(dim=-1, keepdim=True)
-    low, high = below.gather(-1, best), above.gather(-1, best)
+    parted[-1] = True  # rejecting every row is possible even where a confidence is 1
+    places = parted.nonzero().squeeze(1)
+    best = places[_OBJECTIVES[heuristic](counts)[places].argmax()]
+    low, high = below[best], above[best]
     middle = low + (high - low) / 2
-    return torch.where(middle < high, middle, low).squeeze(-1)
+    return torch.where(middle < high, middle, low)
 
 
 class _Decisions(NamedTuple):
@@ -208,18 +205,18 @@ class _Decisions(NamedTuple):
     accepted_right: Tensor
     rejected_none: Tensor
     rows: int
-    none_rows: Tensor
+    none_rows: int
 
     def after_rejecting(self, rejected: Tensor) -> _Decisions:
         return self._replace(
             rejected=rejected,
-            accepted_right=self.accepted_right.gather(-1, rejected),
-            rejected_none=self.rejected_none.gather(-1, rejected),
+            accepted_right=self.accepted_right[rejected],
+            rejected_none=self.rejected_none[rejected],
         )
 
     def check_both_kinds(self) -> None:
         for kind, rows in (('"none"', self.none_rows), ("in-distribution", self.rows - self.none_rows)):
-            if bool((rows == 0).any()):
+            if rows == 0:
                 raise DataError(
                     f"no {kind} row among the {self.rows} rows to choose a confidence threshold on: "
                     "validation needs held-out classes (the threshold split removes some from the training "
@@ -248,31 +245,28 @@ class _Decisions(NamedTuple):
 
 def _count_decisions(confidence: Tensor, predicted: Tensor, labels: Tensor) -> tuple[_Decisions, Tensor]:
     """Count right decisions for every number of rejected rows; also return the confidences, ascending."""
-    if not confidence.shape == predicted.shape == labels.shape or confidence.ndim == 0:
+    if not confidence.shape == predicted.shape == labels.shape or confidence.ndim != 1:
         raise DataError(
-            "confidence, predicted and labels: expected three equal shapes (*stack, rows), "
+            "confidence, predicted and labels: expected three equal shapes (rows,), "
             f"got {tuple(confidence.shape)}, {tuple(predicted.shape)} and {tuple(labels.shape)}"
         )
     check_probabilities(confidence, "confidence")
-    ascending, order = confidence.sort(dim=-1)
-    is_none = (labels == NONE).gather(-1, order)
-    is_right = ((labels != NONE) & (predicted == labels)).gather(-1, order)
+    ascending, order = confidence.sort()
+    is_none = labels[order] == NONE
+    is_right = (predicted == labels)[order] & ~is_none
     rejected_right, rejected_none = _prefix_sums(is_right), _prefix_sums(is_none)
-    rows = confidence.shape[-1]
-    return (
-        _Decisions(
-            rejected=torch.arange(rows + 1, device=labels.device),
-            accepted_right=rejected_right[..., -1:] - rejected_right,
-            rejected_none=rejected_none,
-            rows=rows,
-            none_rows=rejected_none[..., -1:],
-        ),
-        ascending,
+    counts = _Decisions(
+        rejected=torch.arange(len(labels) + 1, device=labels.device),
+        accepted_right=rejected_right[-1] - rejected_right,
+        rejected_none=rejected_none,
+        rows=len(labels),
+        none_rows=int(rejected_none[-1]),
     )
+    return counts, ascending
 
 
 def _prefix_sums(flags: Tensor) -> Tensor:
-    return pad(flags.cumsum(dim=-1), (1, 0))
+    return pad(flags.cumsum(dim=0), (1, 0))
 
 
 def _closeness_of_accuracies(counts: _Decisions) -> Tensor:
@@ -289,7 +283,3 @@ _OBJECTIVES: Final[dict[str, Callable[[_Decisions], Tensor]]] = {
     "intersection": _closeness_of_accuracies,
     "tp_ratio": _mean_ratio,
 }
-
-
-def _least(dtype: torch.dtype) -> float | int:
-    return -torch.inf if dtype.is_floating_point else torch.iinfo(dtype).min

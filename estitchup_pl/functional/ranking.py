@@ -6,7 +6,6 @@ at a time as integers, and nothing of the size of the probabilities is ever kept
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -17,7 +16,7 @@ from estitchup_pl.functional.checks import check_predictions
 
 
 class RankingScores(NamedTuple):
-    """One-against-rest scores of each class and, in the last column, of "none"; each ``(*stack, classes + 1)``.
+    """One-against-rest scores of each class and, in the last column, of "none"; each ``(classes + 1,)``.
 
     Attributes:
         auroc: Area under the ROC curve, float64; NaN where a column has no positive or no negative row.
@@ -38,11 +37,11 @@ def ranking_scores(probabilities: Tensor, labels: Tensor) -> RankingScores:
     that difference.
 
     Args:
-        probabilities: Float ``(*stack, rows, classes)`` in ``[0, 1]``.
-        labels: Class index or ``NONE``, int64 ``(*stack, rows)``.
+        probabilities: Float ``(rows, classes)`` in ``[0, 1]``.
+        labels: Class index or ``NONE``, int64 ``(rows,)``.
 
     Returns:
-        AUROC, AUPR and support, ``(*stack, classes + 1)``, "none" last.
+        AUROC, AUPR and support, ``(classes + 1,)``, "none" last.
 
     Raises:
         DataError: If shapes, types or ranges are wrong.
@@ -54,13 +53,16 @@ def ranking_scores(probabilities: Tensor, labels: Tensor) -> RankingScores:
         (tensor([1., nan, 1.], dtype=torch.float64), tensor([2, 0, 1]))
     """
     check_predictions(probabilities, labels)
-    *stack, _, classes = probabilities.shape
-    scores = [_score_run(*run) for run in _runs(probabilities, labels)]
-    return RankingScores(*(torch.stack(field).view(*stack, classes + 1) for field in zip(*scores, strict=True)))
+    ranks = _rank_rows(probabilities, labels)
+    support = ranks.support
+    doubled_wins = torch.zeros_like(support).index_add_(0, ranks.column, ranks.doubled_wins)
+    auroc = doubled_wins.double() / (2 * support * (len(labels) - support))
+    aupr = torch.zeros_like(auroc).index_add_(0, ranks.column, ranks.precision) / support
+    return RankingScores(auroc, aupr, support)
 
 
 class RowScores(NamedTuple):
-    """What each row adds to the weighted averages of Table 1, each field float64 ``(*stack, rows)``.
+    """What each row adds to the weighted averages of Table 1, each field float64 ``(rows,)``.
 
     Attributes:
         auroc: Share of the rows outside its class that this row outranks in the column of its class, ties half;
@@ -80,8 +82,8 @@ def row_scores(probabilities: Tensor, labels: Tensor) -> RowScores:
     their rank. The mean over rows that are not NaN therefore equals :func:`weighted_auroc_aupr`.
 
     Args:
-        probabilities: Float ``(*stack, rows, classes)`` in ``[0, 1]``.
-        labels: Class index or ``NONE``, int64 ``(*stack, rows)``.
+        probabilities: Float ``(rows, classes)`` in ``[0, 1]``.
+        labels: Class index or ``NONE``, int64 ``(rows,)``.
 
     Returns:
         Contributions, in the order of the rows.
@@ -96,8 +98,10 @@ def row_scores(probabilities: Tensor, labels: Tensor) -> RowScores:
         (tensor([0.7500, 1.0000, 0.5000], dtype=torch.float64), tensor([0.5000, 1.0000, 0.3300], dtype=torch.float64))
     """
     check_predictions(probabilities, labels)
-    scores = [_row_scores_of_run(*run) for run in _runs(probabilities, labels)]
-    return RowScores(*(torch.stack(field).view(labels.shape) for field in zip(*scores, strict=True)))
+    ranks = _rank_rows(probabilities, labels)
+    auroc = ranks.doubled_wins.double() / (2 * (len(labels) - ranks.support[ranks.column]))
+    order = ranks.row.argsort()
+    return RowScores(auroc[order], ranks.precision[order])
 
 
 def weighted_auroc_aupr(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,11 +110,11 @@ def weighted_auroc_aupr(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, 
     Classes without a positive row are left out, those without a negative row out of AUROC; none counts as 0.
 
     Args:
-        probabilities: Float ``(*stack, rows, classes)`` in ``[0, 1]``.
-        labels: Class index or ``NONE``, int64 ``(*stack, rows)``.
+        probabilities: Float ``(rows, classes)`` in ``[0, 1]``.
+        labels: Class index or ``NONE``, int64 ``(rows,)``.
 
     Returns:
-        Weighted AUROC and weighted AUPR, float64 ``(*stack,)``; NaN where no class has one.
+        Weighted AUROC and weighted AUPR, float64 scalars; NaN where no class has one.
 
     Raises:
         DataError: If shapes, types or ranges are wrong.
@@ -138,28 +142,22 @@ def support_weighted_mean(values: Tensor, support: Tensor) -> Tensor:
     """Average the values that are defined, weighted by support.
 
     Args:
-        values: One value a class, NaN where undefined, ``(*stack, classes)``.
-        support: Weight of each class, ``(*stack, classes)``.
+        values: One value a class, NaN where undefined, ``(classes,)``.
+        support: Weight of each class, ``(classes,)``.
 
     Returns:
-        Weighted mean ``(*stack,)``; NaN where no class has a value and support.
+        Weighted mean, a scalar; NaN where no class has a value and support.
 
     Example:
         >>> support_weighted_mean(torch.tensor([1.0, 0.5, torch.nan]), torch.tensor([3, 1, 0]))
         tensor(0.8750)
     """
     weights = support.where(~values.isnan(), 0)
-    return (values.nan_to_num() * weights).sum(dim=-1) / weights.sum(dim=-1)
+    return (values.nan_to_num() * weights).sum() / weights.sum()
 
 
 _COLUMNS_PER_SORT = 4
 """Bit patterns of floats in [0, 1] fill a quarter of the integers of their width: four columns share a sort."""
-
-
-def _runs(probabilities: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    number = labels.shape[:-1].numel()
-    runs = probabilities.reshape(number, *probabilities.shape[-2:])
-    return zip(runs, labels.reshape(number, labels.shape[-1]), strict=True)
 
 
 class _PositiveRanks(NamedTuple):
@@ -172,24 +170,7 @@ class _PositiveRanks(NamedTuple):
     precision: Tensor
 
 
-def _score_run(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    ranks = _rank_run(probabilities, labels)
-    support = ranks.support
-    doubled_wins = torch.zeros_like(support).index_add_(0, ranks.column, ranks.doubled_wins)
-    auroc = doubled_wins.double() / (2 * support * (len(labels) - support))
-    aupr = torch.zeros_like(auroc).index_add_(0, ranks.column, ranks.precision) / support
-    return auroc, aupr, support
-
-
-def _row_scores_of_run(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    ranks = _rank_run(probabilities, labels)
-    auroc, precision = torch.empty_like(ranks.precision), torch.empty_like(ranks.precision)
-    auroc[ranks.row] = ranks.doubled_wins.double() / (2 * (len(labels) - ranks.support[ranks.column]))
-    precision[ranks.row] = ranks.precision
-    return auroc, precision
-
-
-def _rank_run(probabilities: Tensor, labels: Tensor) -> _PositiveRanks:
+def _rank_rows(probabilities: Tensor, labels: Tensor) -> _PositiveRanks:
     rows, classes = probabilities.shape
     column = labels.where(labels != NONE, classes)
     support = column.bincount(minlength=classes + 1)

@@ -19,7 +19,9 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from estitchup_pl.functional import ReliabilityBins, binned_calibration_error, binned_correlation
 from estitchup_pl.functional.calibration import equal_width_index
 from estitchup_pl.report.averages import Floats
 from estitchup_pl.report.runs import Run, StudyRuns
@@ -158,27 +160,10 @@ def metrics_of(sums: Floats) -> Floats:
     rows, ranking, cells = np.split(sums, [1, 3], axis=-1)
     count, confidence = np.moveaxis(cells.reshape(*sums.shape[:-1], 2, _BINS, 2), -3, 0)
     bins = np.stack([count.sum(axis=-1), confidence.sum(axis=-1), count[..., 1]])
-    calibration = [_calibration_error(_merge(bins, ECE_BINS)), _correlation(_merge(bins, CORRELATION_BINS))]
-    return np.concatenate([ranking / rows, np.stack(calibration, axis=-1)], axis=-1)
+    calibration = [binned_calibration_error(_merge(bins, ECE_BINS)), binned_correlation(_merge(bins, CORRELATION_BINS))]
+    return np.concatenate([ranking / rows, torch.stack(calibration, dim=-1).numpy()], axis=-1)
 
 
-def _merge(sums: Floats, bins: int) -> Floats:
-    merged: Floats = sums.reshape(*sums.shape[:-1], bins, -1).sum(axis=-1)
-    return merged
-
-
-def _calibration_error(sums: Floats) -> Floats:
-    count, confidence, right = sums
-    error: Floats = np.abs(confidence - right).sum(axis=-1) / count.sum(axis=-1)
-    return error
-
-
-def _correlation(sums: Floats) -> Floats:
-    filled = sums[0] > 0
-    count = np.where(filled, sums[0], 1)
-    x, y = (np.where(filled, total / count, 0) for total in sums[1:])
-    number = filled.sum(axis=-1, keepdims=True)
-    x, y = (np.where(filled, value - value.sum(axis=-1, keepdims=True) / number, 0) for value in (x, y))
-    scale = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
-    correlation: Floats = (x * y).sum(axis=-1) / np.where(scale > 0, scale, np.nan)
-    return correlation
+def _merge(sums: Floats, bins: int) -> ReliabilityBins:
+    counts, confidence, right = torch.from_numpy(sums.reshape(*sums.shape[:-1], bins, -1).sum(axis=-1))
+    return ReliabilityBins(counts, confidence / counts, right / counts)

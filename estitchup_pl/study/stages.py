@@ -12,8 +12,7 @@ from typing import Any
 import torch
 
 from estitchup_pl.batch import NONE
-from estitchup_pl.functional import HEURISTICS, select_threshold
-from estitchup_pl.functional.temperature import fit_temperature
+from estitchup_pl.functional import HEURISTICS, fit_temperature, select_threshold
 from estitchup_pl.study.curve import AccuracyCurve, CurveRows
 from estitchup_pl.study.evaluation import selection_score
 from estitchup_pl.study.fitting import Job, Logits

@@ -15,7 +15,6 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.functional import (
     adaptive_calibration_error,
-    calibration,
     classwise_calibration_error,
     confidence_accuracy_correlation,
     expected_calibration_error,
@@ -136,9 +135,7 @@ class TestAdaptiveCalibrationError:
 
 class TestClasswiseCalibrationError:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    @pytest.mark.parametrize("rows_per_block", [1, 7, 4096])
-    def test_equals_the_loop_over_classes_and_leaves_its_inputs_alone(self, monkeypatch, rows_per_block, dtype):
-        monkeypatch.setattr(calibration, "_ROWS_PER_BLOCK", rows_per_block)
+    def test_equals_the_loop_over_classes_and_leaves_its_inputs_alone(self, dtype):
         probabilities, labels = draw_predictions(50)
         probabilities = probabilities.to(dtype)
         probabilities[:3] = torch.tensor([0.0, 1.0, 0.5, 0.1, 0.9], dtype=dtype)
@@ -200,7 +197,9 @@ class TestTopLabel:
             ([[0.5, 0.5]], [2], r"labels: expected -1 for \"none\" or a class index below 2, got 2 at index \(0,\)"),
             ([[0.5, 0.5]], [-2], "got -2"),
             ([[0.5, 0.5]], [0, 1], r"got \(1, 2\) and \(2,\)"),
-            ([0.5, 0.5], [], r"probabilities \(\*stack, rows, classes\)"),
+            ([0.5, 0.5], [], r"probabilities \(rows, classes\)"),
+            ([[[0.5, 0.5]]], [[0]], "each run of a stack by itself"),
+            ([[], []], [-1, -1], "at least one class"),
         ],
     )
     def test_refuses_what_are_no_predictions(self, probabilities, labels, message):
@@ -224,13 +223,6 @@ class TestAllTopLabelMeasures:
             measure(confidence, correct, num_bins), measure(confidence[order], correct[order], num_bins), equal_nan=True
         )
 
-    def test_a_run_of_a_stack_equals_the_run_alone(self, measure):
-        confidence, correct = draw_rows(2, 3, 30)
-        many = measure(confidence, correct)
-        assert many.shape == (2, 3)
-        for k in ((i, j) for i in range(2) for j in range(3)):
-            torch.testing.assert_close(many[k], measure(confidence[k], correct[k]))
-
     def test_is_nan_without_rows(self, measure):
         assert math.isnan(measure(torch.empty(0), torch.empty(0, dtype=torch.bool)))
 
@@ -240,10 +232,3 @@ class TestAllTopLabelMeasures:
             measure(confidence, correct, 0)
         with pytest.raises(DataError, match="two equal shapes"):
             measure(confidence, correct[:-1])
-
-
-def test_classwise_run_of_a_stack_equals_the_run_alone():
-    probabilities, labels = draw_predictions(2, 30)
-    many = classwise_calibration_error(probabilities, labels)
-    for k in range(2):
-        torch.testing.assert_close(many[k], classwise_calibration_error(probabilities[k], labels[k]))

@@ -142,22 +142,6 @@ def test_everything_can_be_rejected_even_at_confidence_one():
     assert float(select_threshold(confidence, torch.tensor([1, 1, 0]), labels, "tp_ratio")) == 1.0
 
 
-def test_a_run_of_a_stack_equals_the_run_alone():
-    source = torch.Generator().manual_seed(0)
-    confidence = torch.rand(2, 3, 40, generator=source).mul(20).round().div(20)
-    predicted = torch.randint(0, 3, (2, 3, 40), generator=source)
-    labels = torch.randint(-1, 3, (2, 3, 40), generator=source)
-    for heuristic in LOSSES:
-        thresholds = select_threshold(confidence, predicted, labels, heuristic)
-        assert thresholds.shape == (2, 3)
-        for k in ((i, j) for i in range(2) for j in range(3)):
-            assert thresholds[k] == select_threshold(confidence[k], predicted[k], labels[k], heuristic)
-    curves = threshold_curves(confidence, predicted, labels)
-    alone = threshold_curves(confidence[1, 2], predicted[1, 2], labels[1, 2])
-    for many, one in zip(curves[1:], alone[1:], strict=True):
-        assert torch.equal(many[1, 2], one)
-
-
 @given(rows=rows_with_ties, seed=st.integers(0, 2**32))
 def test_order_of_rows_has_no_influence(rows, seed):
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
@@ -220,11 +204,6 @@ def test_a_prediction_is_valid_only_above_the_threshold():
     probabilities = torch.tensor([[0.2, 0.5], [0.2, 0.5000001], [0.9, 0.8], [0.0, 0.0]])
     assert reject(probabilities, 0.5).tolist() == [-1, 1, 0, -1]
     assert reject(probabilities, torch.tensor(0.5)).dtype == torch.int64
-
-
-def test_each_run_of_a_stack_can_have_its_own_threshold():
-    probabilities = torch.tensor([[0.2, 0.6]]).expand(2, 3, 2)
-    assert reject(probabilities, torch.tensor([[0.5], [0.7]])).tolist() == [[1] * 3, [-1] * 3]
 
 
 def test_none_score_is_one_less_the_greatest_probability():

@@ -154,17 +154,6 @@ def test_order_of_classes_has_no_influence(seed):
         torch.testing.assert_close(one, other)
 
 
-def test_a_run_of_a_stack_equals_the_run_alone():
-    probabilities, labels = draw_predictions(2, 3, 50)
-    many = ranking_scores(probabilities, labels)
-    averages = weighted_auroc_aupr(probabilities, labels)
-    for k in ((i, j) for i in range(2) for j in range(3)):
-        for field, alone in zip(many, ranking_scores(probabilities[k], labels[k]), strict=True):
-            assert torch.equal(field[k], alone)
-        for average, alone in zip(averages, weighted_auroc_aupr(probabilities[k], labels[k]), strict=True):
-            assert average[k] == alone
-
-
 def test_inputs_may_be_slices_and_stay_as_they_are():
     probabilities, labels = draw_predictions(50, classes=9)
     wide = probabilities.clone()
@@ -188,8 +177,8 @@ def test_one_class_alone_has_an_aupr_but_no_auroc():
 
 
 def test_mean_is_weighted_over_defined_values_only():
-    values, support = torch.tensor([[0.5, 1.0, math.nan], [math.nan] * 3]), torch.tensor([[1, 3, 7], [1, 1, 1]])
-    assert support_weighted_mean(values, support).tolist() == pytest.approx([0.875, math.nan], nan_ok=True)
+    assert float(support_weighted_mean(torch.tensor([0.5, 1.0, math.nan]), torch.tensor([1, 3, 7]))) == 0.875
+    assert math.isnan(support_weighted_mean(torch.full((3,), math.nan), torch.ones(3)))
 
 
 def test_refuses_logits():
@@ -206,13 +195,12 @@ def test_row_scores_average_to_the_weighted_scores(rows: list[tuple[list[float],
     torch.testing.assert_close(scores.precision.mean(), aupr)
 
 
-def test_row_scores_belong_to_their_rows_in_every_run_of_a_stack() -> None:
-    probabilities, labels = draw_predictions(2, 3, 40)
+def test_row_scores_belong_to_their_rows() -> None:
+    probabilities, labels = draw_predictions(40)
     scores = row_scores(probabilities, labels)
-    run, run_labels = probabilities[1, 2], labels[1, 2]
-    columns = torch.cat([run, none_score(run)[:, None]], 1)
-    for row, label in enumerate(run_labels.tolist()):
-        own, is_positive = columns[:, label], run_labels == label  # NONE is -1, the last column
+    columns = torch.cat([probabilities, none_score(probabilities)[:, None]], 1)
+    for row, label in enumerate(labels.tolist()):
+        own, is_positive = columns[:, label], labels == label  # NONE is -1, the last column
         wins = (own[row] > own[~is_positive]).double() + (own[row] == own[~is_positive]).double() / 2
-        assert scores.auroc[1, 2, row] == pytest.approx(wins.mean().item())
-        assert scores.precision[1, 2, row] == pytest.approx(is_positive[own >= own[row]].double().mean().item())
+        assert scores.auroc[row] == pytest.approx(wins.mean().item())
+        assert scores.precision[row] == pytest.approx(is_positive[own >= own[row]].double().mean().item())

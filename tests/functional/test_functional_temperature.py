@@ -8,7 +8,7 @@ import torch
 from scipy import optimize
 
 from estitchup_pl.errors import DataError
-from estitchup_pl.functional.temperature import fit_temperature
+from estitchup_pl.functional import fit_temperature
 
 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 6.0])
@@ -36,3 +36,21 @@ def test_undoes_a_factor_on_the_logits():
 def test_without_rows_is_an_error():
     with pytest.raises(DataError, match="no row of a known class"):
         fit_temperature(torch.empty(0, 3), torch.empty(0, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, -1], 'some are "none": leave those out'),
+        ([0, 3], "class index below 3, got 3"),
+        ([0], "labels \\(rows,\\)"),
+    ],
+)
+def test_refuses_labels_that_are_no_classes(labels, message):
+    with pytest.raises(DataError, match=message):
+        fit_temperature(torch.ones(2, 3), torch.tensor(labels))
+
+
+def test_takes_logits_that_carry_gradients():
+    logits, labels = torch.tensor([[1.0, -2.0], [3.0, -1.0]]), torch.tensor([0, 1])
+    assert fit_temperature(logits.clone().requires_grad_(), labels) == fit_temperature(logits, labels)

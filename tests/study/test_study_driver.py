@@ -12,8 +12,7 @@ from small import SOFTEN, STITCH, digits_config
 
 from estitchup_pl import EmbeddingDataModule
 from estitchup_pl.batch import NONE
-from estitchup_pl.functional import select_threshold
-from estitchup_pl.functional.temperature import fit_temperature
+from estitchup_pl.functional import fit_temperature, select_threshold
 from estitchup_pl.study import MethodConfig, SelectionConfig, StudyConfig, StudyFolder, run_study
 from estitchup_pl.study.trials import Trials
 

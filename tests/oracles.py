@@ -1,0 +1,239 @@
+"""Slow and obvious formulas that the functional layer is compared with: NumPy, SciPy, scikit-learn, plain loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, special, stats
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+NONE = -1
+Array = NDArray[np.generic]
+
+
+def mix(values: Array, lam: Array, index: Array) -> Array:
+    mixed = np.empty(values.shape)
+    for place in np.ndindex(*lam.shape):
+        partner = values[(*place[:-1], index[place])].astype(float)
+        share = float(lam[place])
+        mixed[place] = share * values[place].astype(float) + (1 - share) * partner
+    return mixed
+
+
+def e_mixup(embeddings: Array, targets: Array, lam: Array, index: Array) -> tuple[Array, Array]:
+    return mix(embeddings, lam, index), mix(targets, lam, index)
+
+
+def e_stitchup(embeddings: Array, targets: Array, lam: Array, index: Array, mask: Array) -> tuple[Array, Array]:
+    stitched = np.empty(embeddings.shape)
+    for *place, column in np.ndindex(*embeddings.shape):
+        row = tuple(place)
+        source = row if mask[(*row, column)] else (*row[:-1], index[row])
+        stitched[(*row, column)] = embeddings[(*source, column)]
+    return stitched, mix(targets, lam, index)
+
+
+def modality_stitch(
+    embeddings: Array, targets: Array, keep: Array, index: Array, widths: Sequence[int]
+) -> tuple[Array, Array]:
+    mask = np.repeat(keep, widths, axis=-1)
+    return e_stitchup(embeddings, targets, keep.mean(axis=-1), index, mask)
+
+
+def soften_labels(targets: Array, softness: float) -> Array:
+    softened = np.empty(targets.shape)
+    for place in np.ndindex(*targets.shape[:-1]):
+        zeros = np.sum(targets[place] == 0)
+        softened[place] = [1 / zeros if value == 0 else max(float(value) - softness, 0.0) for value in targets[place]]
+    return softened
+
+
+def top_label(probabilities: Array, labels: Array) -> tuple[Array, Array]:
+    predicted = [int(np.argmax(row)) for row in probabilities]
+    confidence = [row[column] for row, column in zip(probabilities, predicted, strict=True)]
+    return np.array(confidence), np.array(predicted, int) == labels
+
+
+def reliability_bins(confidence: Array, correct: Array, num_bins: int = 10) -> tuple[Array, Array, Array]:
+    edges = [confidence.dtype.type((k + 1) / num_bins) for k in range(num_bins)]
+    members: list[list[int]] = [[] for _ in range(num_bins)]
+    for row, value in enumerate(confidence):
+        members[next(k for k, edge in enumerate(edges) if value < edge or k == num_bins - 1)].append(row)
+    return summarise(confidence, correct, members)
+
+
+def summarise(confidence: Array, correct: Array, members: list[list[int]]) -> tuple[Array, Array, Array]:
+    means = [
+        [float(np.mean(v[rows], dtype=float)) if rows else np.nan for rows in members] for v in (confidence, correct)
+    ]
+    return np.array([len(rows) for rows in members]), np.array(means[0]), np.array(means[1])
+
+
+def calibration_error(counts: Array, confidence: Array, accuracy: Array) -> float:
+    bins = [bin_ for bin_ in zip(counts.tolist(), confidence, accuracy, strict=True) if bin_[0] > 0]
+    rows = sum(count for count, *_ in bins)
+    return sum(count * abs(conf - acc) for count, conf, acc in bins) / rows if rows else np.nan
+
+
+def correlation(counts: Array, confidence: Array, accuracy: Array) -> float:
+    filled = counts > 0
+    if len(set(accuracy[filled].tolist())) < 2:
+        return np.nan
+    return float(np.corrcoef(confidence[filled], accuracy[filled])[0, 1])
+
+
+def expected_calibration_error(confidence: Array, correct: Array, num_bins: int = 15) -> float:
+    return calibration_error(*reliability_bins(confidence, correct, num_bins))
+
+
+def confidence_accuracy_correlation(confidence: Array, correct: Array, num_bins: int = 10) -> float:
+    return correlation(*reliability_bins(confidence, correct, num_bins))
+
+
+def adaptive_calibration_error(confidence: Array, correct: Array, num_bins: int = 15) -> float:
+    members: list[list[int]] = [[] for _ in range(num_bins)]
+    for row, rank in enumerate(stats.rankdata(confidence)):
+        members[int(Fraction(rank - 1) * num_bins / len(confidence))].append(row)
+    return calibration_error(*summarise(confidence, correct, members))
+
+
+def classwise_calibration_error(probabilities: Array, labels: Array, num_bins: int = 15) -> Array:
+    columns = enumerate(probabilities.T)
+    return np.array([expected_calibration_error(column, labels == k, num_bins) for k, column in columns])
+
+
+def over_last_axis(function: Callable[..., float], bins: Sequence[Array]) -> Array:
+    return np.array([function(*row) for row in zip(*bins, strict=True)])
+
+
+def none_score(probabilities: Array) -> Array:
+    return np.array([1 - max(row) for row in probabilities], probabilities.dtype)
+
+
+def reject(probabilities: Array, threshold: float) -> Array:
+    limit = probabilities.dtype.type(threshold)
+    return np.array([int(np.argmax(row)) if max(row) > limit else NONE for row in probabilities], int)
+
+
+def count_decisions(decided: Array, labels: Array) -> dict[str, int]:
+    """Count what Secs. 3.5 and 4.3 speak of, row by row."""
+    counts = dict.fromkeys(("right_id", "right_none", "fp_id", "fn_id", "fp_none", "fn_none"), 0)
+    for decision, label in zip(decided.tolist(), labels.tolist(), strict=True):
+        kind, claimed = ("none" if value == NONE else "id" for value in (label, decision))
+        if decision == label:
+            counts[f"right_{kind}"] += 1
+        else:
+            counts[f"fn_{kind}"] += 1
+            counts[f"fp_{claimed}"] += 1
+    return counts
+
+
+def accuracies(decided: Array, labels: Array) -> tuple[float, float, float]:
+    counts, none = count_decisions(decided, labels), int(np.sum(labels == NONE))
+    shares = (
+        (counts["right_id"] + counts["right_none"], len(labels)),
+        (counts["right_id"], len(labels) - none),
+        (counts["right_none"], none),
+    )
+    return tuple(right / rows if rows else np.nan for right, rows in shares)  # type: ignore[return-value]
+
+
+def ratios(decided: Array, labels: Array) -> tuple[float, float]:
+    counts = count_decisions(decided, labels)
+    pairs = [(counts[f"right_{kind}"], counts[f"fp_{kind}"] + counts[f"fn_{kind}"]) for kind in ("id", "none")]
+    return tuple(right / wrong if wrong else np.inf if right else np.nan for right, wrong in pairs)  # type: ignore[return-value]
+
+
+def none_aware_accuracy(probabilities: Array, labels: Array, threshold: float) -> tuple[float, float, float]:
+    return accuracies(reject(probabilities, threshold), labels)
+
+
+def threshold_curves(confidence: Array, predicted: Array, labels: Array, thresholds: Array) -> tuple[Array, ...]:
+    grid = thresholds.astype(confidence.dtype)
+    rows = []
+    for threshold in grid:
+        decided = np.where(confidence > threshold, predicted, NONE)
+        rows.append((float(threshold), *accuracies(decided, labels), *ratios(decided, labels)))
+    return tuple(np.array(rows).T)
+
+
+def threshold_losses(confidence: Array, predicted: Array, labels: Array, heuristic: str) -> list[tuple[float, float]]:
+    """Every way to part the rows: the greatest confidence that is rejected (or 0) and the loss, ascending."""
+    losses = []
+    for limit in sorted({0.0, *confidence.tolist()}):
+        decided = np.where(confidence > limit, predicted, NONE)
+        overall, _, none = (Fraction(value).limit_denominator(10_000) for value in accuracies(decided, labels))
+        losses.append((limit, abs(overall - none) if heuristic == "intersection" else -sum(ratios(decided, labels))))
+    return losses
+
+
+def columns_of(probabilities: Array, labels: Array) -> list[tuple[Array, Array]]:
+    """Scores and positives of each class and, last, of "none", whose score falls with the greatest probability."""
+    scores = [*probabilities.T, -probabilities.max(axis=1)]
+    return [(column, labels == k) for k, column in zip([*range(len(scores) - 1), NONE], scores, strict=True)]
+
+
+def ranking_scores(probabilities: Array, labels: Array) -> tuple[Array, Array, Array]:
+    auroc, aupr, support = [], [], []
+    for scores, positive in columns_of(probabilities, labels):
+        auroc.append(roc_auc_score(positive, scores) if len(set(positive)) == 2 else np.nan)
+        aupr.append(average_precision_score(positive, scores) if positive.any() else np.nan)
+        support.append(int(positive.sum()))
+    return np.array(auroc), np.array(aupr), np.array(support)
+
+
+def weighted_mean(values: Array, support: Array) -> float:
+    defined = ~np.isnan(values) & (support > 0)
+    return float(np.average(values[defined], weights=support[defined])) if defined.any() else np.nan
+
+
+def weighted_auroc_aupr(probabilities: Array, labels: Array) -> tuple[float, float]:
+    auroc, aupr, support = ranking_scores(probabilities, labels)
+    return weighted_mean(auroc, support), weighted_mean(aupr, support)
+
+
+def row_scores(probabilities: Array, labels: Array) -> tuple[Array, Array]:
+    auroc, precision = np.empty(len(labels)), np.empty(len(labels))
+    for scores, positive in columns_of(probabilities, labels):
+        for row in np.nonzero(positive)[0]:
+            others = scores[~positive]
+            wins = np.sum(scores[row] > others) + np.sum(scores[row] == others) / 2
+            auroc[row] = wins / len(others) if len(others) else np.nan
+            precision[row] = positive[scores >= scores[row]].mean()
+    return auroc, precision
+
+
+def temperature_loss(logits: Array, labels: Array, temperature: float) -> float:
+    scaled, targets = logits.astype(float) / temperature, np.eye(logits.shape[1])[labels]
+    return float(np.mean(np.logaddexp(0, scaled) - targets * scaled))
+
+
+def fit_temperature(logits: Array, labels: Array, lowest: float, highest: float) -> float:
+    """Where the slope of the loss over the inverse of the temperature is zero, or the nearer end."""
+    logits, targets = logits.astype(float), np.eye(logits.shape[1])[labels]
+
+    def slope(inverse: float) -> float:
+        return float(np.mean(logits * (special.expit(logits * inverse) - targets)))
+
+    low, high = 1 / highest, 1 / lowest
+    if slope(low) >= 0:
+        return highest
+    return 1 / optimize.brentq(slope, low, high, xtol=1e-12) if slope(high) > 0 else lowest
+
+
+def is_one_cycle(index: Array) -> bool:
+    place, seen = 0, []
+    while place not in seen:
+        seen.append(place)
+        place = int(index[place])
+    return len(seen) == len(index) and place == 0
+
+
+def lies_between(value: float, limits: Sequence[float], low: float) -> bool:
+    """Whether a threshold parts rows as ``low`` does: from there to below the next of the limits."""
+    following = dict(pairwise(sorted({*limits, 1.0, 2.0})))
+    return low <= value < following[low] or (low == 1.0 == value)

@@ -1,0 +1,331 @@
+"""Every public function and every metric against its oracle, in both precisions and any memory layout.
+
+What came in is compared before and after, to the last bit of its storage: a function that writes into it fails here,
+and so does one that is not in the tables below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import oracles
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+from torchmetrics import Metric
+
+from estitchup_pl import functional, metrics
+from estitchup_pl.functional.temperature import LIMITS
+
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
+TIES = (0.0, 0.1, 0.3, 0.5, 0.50000006, 0.7, 0.99999994, 1.0)
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "contiguous": lambda values: values,
+    "every second": lambda values: values.repeat_interleave(2, dim=-1)[..., ::2],
+    "transposed": lambda values: values.movedim(0, -1).contiguous().movedim(-1, 0),
+    "slice": lambda values: torch.cat([values, values], dim=-1)[..., : values.shape[-1]],
+    "expanded": lambda values: values[:1].expand_as(values),
+}
+
+
+class Inputs:
+    """Draws tensors of one precision, each in a layout of its own."""
+
+    def __init__(self, data: st.DataObject, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.pick = lambda *values: data.draw(st.sampled_from(values))
+        self.number = lambda low, high: data.draw(st.integers(low, high))
+        self.seed = self.number(0, 2**32 - 1)
+        self.source = np.random.default_rng(self.seed)
+        self.rows, self.classes = self.number(0, 12), self.number(1, 4)
+
+    def lay_out(self, values: Any, dtype: torch.dtype | None = None, layout: str = "") -> Tensor:
+        return LAYOUTS[layout or self.pick(*LAYOUTS)](torch.as_tensor(values).to(dtype or self.dtype))
+
+    def unit(self, *shape: int) -> Tensor:
+        smooth, tied = self.source.random(shape), self.source.choice(TIES, shape)
+        return self.lay_out(np.where(self.source.random(shape) < 0.5, smooth, tied))
+
+    def flags(self, *shape: int) -> Tensor:
+        return self.lay_out(self.source.random(shape) < 0.6, torch.bool)
+
+    def integers(self, low: int, high: int, *shape: int) -> Tensor:
+        return self.lay_out(self.source.integers(low, high, shape), torch.int64)
+
+    def predictions(self) -> tuple[Tensor, Tensor]:
+        return self.unit(self.rows, self.classes), self.integers(-1, self.classes, self.rows)
+
+    def top(self) -> tuple[Tensor, Tensor]:
+        return self.unit(self.rows), self.flags(self.rows)
+
+    def top_and_bins(self) -> tuple[Tensor, Tensor, int]:
+        return *self.top(), self.pick(1, 2, 3, 10, 15)
+
+    def decisions(self) -> tuple[Tensor, Tensor, Tensor]:
+        return (
+            self.unit(self.rows),
+            self.integers(0, self.classes, self.rows),
+            self.integers(-1, self.classes, self.rows),
+        )
+
+    def decisions_of_both_kinds(self) -> tuple[Tensor, Tensor, Tensor, str]:
+        self.rows += 2
+        confidence, predicted, _ = self.decisions()
+        labels = self.source.permutation([-1, 0, *self.source.integers(-1, self.classes, self.rows - 2)])
+        return confidence, predicted, torch.from_numpy(labels), self.pick(*functional.HEURISTICS)
+
+    def bins(self) -> tuple[functional.ReliabilityBins]:
+        shape = self.number(0, 3), self.pick(1, 3, 10)
+        counts = self.source.integers(0, 4, shape)
+        accuracy = np.where(counts, self.source.integers(0, 100, shape) % np.maximum(counts, 1), np.nan)
+        means = np.where(counts, self.source.random(shape), np.nan), accuracy / np.maximum(counts, 1)
+        layout = self.pick(*LAYOUTS)
+        means = (self.lay_out(mean, layout=layout) for mean in means)
+        return (functional.ReliabilityBins(self.lay_out(counts, torch.int64, layout), *means),)
+
+    def batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        shape = (*self.pick((), (2,)), self.rows)
+        targets = self.source.choice([0.0, 0.25, 1.0], (*shape, self.classes))
+        embeddings = self.lay_out(self.source.normal(0, 3, (*shape, self.number(0, 5))))
+        return embeddings, self.lay_out(targets), self.unit(*shape), self.integers(0, max(self.rows, 1), *shape)
+
+    def stitched_batch(self) -> tuple[Tensor, ...]:
+        batch = self.batch()
+        return *batch, self.flags(*batch[0].shape)
+
+    def modality_batch(self) -> tuple[Any, ...]:
+        embeddings, targets, lam, index = self.batch()
+        first = self.number(0, embeddings.shape[-1])
+        widths = [first, embeddings.shape[-1] - first]
+        return embeddings, targets, self.flags(*lam.shape, 2), index, widths
+
+    def generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed)
+
+
+class Case(NamedTuple):
+    """How to call a function and what it must give: ``oracle(*arguments)`` as NumPy, or a check of the result."""
+
+    arguments: Callable[[Inputs], tuple[Any, ...]]
+    oracle: Callable[..., Any] | None = None
+    check: Callable[..., None] | None = None
+    options: Callable[[Inputs], dict[str, Any]] = lambda _: {}
+
+
+def check_pairs(index: Tensor, shape: tuple[int, ...], **_: Any) -> None:
+    assert index.shape == shape
+    assert all(oracles.is_one_cycle(run) for run in index.numpy().reshape(-1, shape[-1]))
+
+
+def check_lambda(lam: Tensor, shape: tuple[int, ...], alpha: Tensor, *, dtype: torch.dtype, **_: Any) -> None:
+    assert lam.dtype == dtype
+    for values, parameter in zip(lam.numpy(), alpha.flatten().tolist(), strict=True):
+        assert stats.kstest(values, stats.beta(parameter, parameter).cdf).pvalue > 1e-7
+
+
+def check_mask(mask: Tensor, lam: Tensor, dim: int, **_: Any) -> None:
+    assert mask.shape == (*lam.shape, dim)
+    for hits, probability in zip(mask.sum(-1).flatten().tolist(), lam.flatten().tolist(), strict=True):
+        assert stats.binomtest(hits, dim, round(probability * 2**16) / 2**16).pvalue > 1e-8
+
+
+def check_threshold(threshold: Tensor, confidence: Tensor, predicted: Tensor, labels: Tensor, heuristic: str) -> None:
+    losses = oracles.threshold_losses(confidence.numpy(), predicted.numpy(), labels.numpy(), heuristic)
+    lowest_of_the_best = min(losses, key=lambda pair: pair[1])[0]
+    assert threshold.dtype == confidence.dtype
+    assert oracles.lies_between(float(threshold), [limit for limit, _ in losses], lowest_of_the_best)
+
+
+def check_temperature(temperature: float, logits: Tensor, labels: Tensor) -> None:
+    logits, labels = logits.numpy(), labels.numpy()
+    best = oracles.fit_temperature(logits, labels, *LIMITS)
+    losses = [oracles.temperature_loss(logits, labels, value) for value in (temperature, best)]
+    assert LIMITS[0] <= temperature <= LIMITS[1]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6, abs=1e-9)
+
+
+FUNCTIONS: dict[str, Case] = {
+    "adaptive_calibration_error": Case(Inputs.top_and_bins, oracles.adaptive_calibration_error),
+    "binned_calibration_error": Case(Inputs.bins, lambda bins: oracles.over_last_axis(oracles.calibration_error, bins)),
+    "binned_correlation": Case(Inputs.bins, lambda bins: oracles.over_last_axis(oracles.correlation, bins)),
+    "classwise_calibration_error": Case(
+        lambda inputs: (*inputs.predictions(), inputs.pick(1, 3, 10, 15)), oracles.classwise_calibration_error
+    ),
+    "confidence_accuracy_correlation": Case(Inputs.top_and_bins, oracles.confidence_accuracy_correlation),
+    "e_mixup": Case(Inputs.batch, oracles.e_mixup),
+    "e_stitchup": Case(Inputs.stitched_batch, oracles.e_stitchup),
+    "expected_calibration_error": Case(Inputs.top_and_bins, oracles.expected_calibration_error),
+    "fit_temperature": Case(
+        lambda inputs: (
+            inputs.lay_out(inputs.source.normal(0, inputs.pick(0.1, 1, 20), (inputs.rows + 1, inputs.classes))),
+            inputs.integers(0, inputs.classes, inputs.rows + 1),
+        ),
+        check=check_temperature,
+    ),
+    "modality_stitch": Case(Inputs.modality_batch, oracles.modality_stitch),
+    "none_aware_accuracy": Case(
+        lambda inputs: (*inputs.predictions(), inputs.pick(*TIES)), oracles.none_aware_accuracy
+    ),
+    "none_score": Case(lambda inputs: (inputs.unit(inputs.rows, inputs.classes),), oracles.none_score),
+    "ranking_scores": Case(Inputs.predictions, oracles.ranking_scores),
+    "reject": Case(lambda inputs: (inputs.unit(inputs.rows, inputs.classes), inputs.pick(*TIES)), oracles.reject),
+    "reliability_bins": Case(Inputs.top_and_bins, oracles.reliability_bins),
+    "row_scores": Case(Inputs.predictions, oracles.row_scores),
+    "sample_lambda": Case(
+        lambda inputs: ((2, 300), inputs.lay_out([[inputs.pick(0.2, 0.4)], [inputs.pick(1.0, 8.0)]])),
+        check=check_lambda,
+        options=lambda inputs: {"generator": inputs.generator(), "dtype": inputs.dtype},
+    ),
+    "sample_pairs": Case(
+        lambda inputs: ((*inputs.pick((), (3,)), inputs.rows + 1),),
+        check=check_pairs,
+        options=lambda inputs: {"generator": inputs.generator()},
+    ),
+    "sample_stitch_mask": Case(
+        lambda inputs: (inputs.unit(*inputs.pick((), (2,)), inputs.rows), inputs.pick(1, 50)),
+        check=check_mask,
+        options=lambda inputs: {"generator": inputs.generator()},
+    ),
+    "select_threshold": Case(Inputs.decisions_of_both_kinds, check=check_threshold),
+    "soften_labels": Case(
+        lambda inputs: (inputs.batch()[1], inputs.pick(0.0, 0.125, 0.25, 1.0)), oracles.soften_labels
+    ),
+    "support_weighted_mean": Case(
+        lambda inputs: (
+            inputs.lay_out(inputs.source.choice([np.nan, 0.25, 1.0], inputs.rows)),
+            inputs.integers(0, 3, inputs.rows),
+        ),
+        oracles.weighted_mean,
+    ),
+    "threshold_curves": Case(
+        lambda inputs: (*inputs.decisions(), inputs.lay_out(TIES, torch.float64)), oracles.threshold_curves
+    ),
+    "top_label": Case(Inputs.predictions, oracles.top_label),
+    "weighted_aupr": Case(Inputs.predictions, lambda *rows: oracles.weighted_auroc_aupr(*rows)[1]),
+    "weighted_auroc": Case(Inputs.predictions, lambda *rows: oracles.weighted_auroc_aupr(*rows)[0]),
+    "weighted_auroc_aupr": Case(Inputs.predictions, oracles.weighted_auroc_aupr),
+}
+
+
+def over_top_label(oracle: Callable[..., Any], known_only: bool = False) -> Callable[..., Any]:
+    def expected(probabilities: np.ndarray, labels: np.ndarray) -> Any:
+        kept = (labels != -1) | (not known_only)
+        return oracle(*oracles.top_label(probabilities[kept], labels[kept]))
+
+    return expected
+
+
+METRICS: dict[str, list[tuple[Metric, Callable[..., Any]]]] = {
+    "AdaptiveCalibrationError": [
+        (metrics.AdaptiveCalibrationError(), over_top_label(oracles.adaptive_calibration_error))
+    ],
+    "ClasswiseCalibrationError": [
+        (metrics.ClasswiseCalibrationError(), lambda *rows: np.mean(oracles.classwise_calibration_error(*rows)))
+    ],
+    "ConfidenceAccuracyCorrelation": [
+        (
+            metrics.ConfidenceAccuracyCorrelation(known_only=known_only),
+            over_top_label(oracles.confidence_accuracy_correlation, known_only),
+        )
+        for known_only in (False, True)
+    ],
+    "ExpectedCalibrationError": [
+        (
+            metrics.ExpectedCalibrationError(known_only=known_only),
+            over_top_label(oracles.expected_calibration_error, known_only),
+        )
+        for known_only in (False, True)
+    ],
+    "NoneAwareAccuracy": [
+        (metrics.NoneAwareAccuracy(0.5), lambda *rows: oracles.none_aware_accuracy(*rows, 0.5)),
+    ],
+    "ReliabilityDiagram": [(metrics.ReliabilityDiagram(), over_top_label(oracles.reliability_bins))],
+    "WeightedAUPR": [(metrics.WeightedAUPR(), lambda *rows: oracles.weighted_auroc_aupr(*rows)[1])],
+    "WeightedAUROC": [(metrics.WeightedAUROC(), lambda *rows: oracles.weighted_auroc_aupr(*rows)[0])],
+    "WeightedRanking": [(metrics.WeightedRanking(), oracles.weighted_auroc_aupr)],
+}
+OTHER_METRICS = {"RowMetric", "ConfidenceThreshold"}
+"""The base class, and the one whose rows must hold both kinds, which has a test of its own below."""
+
+
+def as_numpy(values: Any) -> Any:
+    return tree_map(lambda leaf: leaf.numpy() if isinstance(leaf, Tensor) else leaf, values)
+
+
+def storage_of(values: Any) -> list[Tensor]:
+    tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+    return [torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage()).clone() for tensor in tensors]
+
+
+def assert_equal(got: Any, expected: Any) -> None:
+    got, expected = tree_leaves(got), tree_leaves(expected)
+    for value, wanted in zip(got, expected, strict=True):
+        wanted = np.asarray(wanted)
+        assert value.shape == wanted.shape
+        tolerance = 32 * torch.finfo(value.dtype).eps if value.is_floating_point() else 0
+        np.testing.assert_allclose(value.numpy(), wanted, rtol=max(tolerance, 1e-9), atol=tolerance, equal_nan=True)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+@given(data=st.data())
+@settings(max_examples=40)
+def test_equals_its_oracle_and_leaves_its_inputs_alone(name: str, precision: str, data: st.DataObject) -> None:
+    case, inputs = FUNCTIONS[name], Inputs(data, PRECISIONS[precision])
+    arguments, options = case.arguments(inputs), case.options(inputs)
+    before = storage_of(arguments)
+    got = getattr(functional, name)(*arguments, **options)
+    assert all(map(torch.equal, before, storage_of(arguments)))
+    if case.check is not None:
+        case.check(got, *arguments, **options)
+    else:
+        assert_equal(got, case.oracle(*as_numpy(arguments)))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", METRICS)
+@given(data=st.data())
+@settings(max_examples=40)
+def test_metric_equals_its_oracle_and_leaves_its_inputs_alone(name: str, precision: str, data: st.DataObject) -> None:
+    inputs = Inputs(data, PRECISIONS[precision])
+    inputs.rows += 1
+    preds, target = inputs.predictions()
+    shown = torch.from_numpy(inputs.source.permutation([*range(inputs.rows), 0]))
+    batches = [(preds[rows], target[rows], rows) for rows in shown.split(5)]
+    before = storage_of([preds, target, batches])
+    for metric, oracle in METRICS[name]:
+        metric.reset()
+        for batch in batches:
+            metric.update(*batch)
+        got = metric.compute()
+        assert all(map(torch.equal, before, storage_of([preds, target, batches])))
+        assert_equal(list(got.values()) if isinstance(got, dict) else got, oracle(preds.numpy(), target.numpy()))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@given(data=st.data())
+def test_threshold_metric_selects_what_the_oracle_does(precision: str, data: st.DataObject) -> None:
+    inputs = Inputs(data, PRECISIONS[precision])
+    confidence, predicted, labels, heuristic = inputs.decisions_of_both_kinds()
+    confidence = confidence.clamp(min=0.1)  # so that the class of the greatest is the one predicted
+    preds = torch.zeros(len(labels), inputs.classes, dtype=confidence.dtype)
+    preds = preds.scatter(1, predicted.unsqueeze(1), confidence.unsqueeze(1))
+    before = storage_of([preds, labels])
+    metric = metrics.ConfidenceThreshold(heuristic)
+    metric.update(preds, labels)
+    check_threshold(metric.compute(), confidence, predicted, labels, heuristic)
+    assert all(map(torch.equal, before, storage_of([preds, labels])))
+
+
+def test_every_public_function_and_metric_is_in_the_tables() -> None:
+    public = {name: getattr(functional, name) for name in functional.__all__}
+    functions = {name for name, value in public.items() if callable(value) and not isinstance(value, type)}
+    assert functions - {"Heuristic"} == set(FUNCTIONS)
+    classes = {name for name, value in vars(metrics).items() if isinstance(value, type) and issubclass(value, Metric)}
+    assert {name for name in classes if not name.startswith("_")} - {"Metric"} == set(METRICS) | OTHER_METRICS
