@@ -1,86 +1,155 @@
-"""What to do about an option or class name that the parser does not know: the nearest name that it does."""
+"""What type hints say, for messages: the classes that fit one, its parts, its parameters, and its name in words."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import re
-import sys
-from argparse import ArgumentParser
-from collections.abc import Iterable, Iterator
+import types
+import typing
+from argparse import ArgumentError
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
-import lightning.pytorch as pl
-import torch
-from lightning.pytorch import callbacks as lightning_callbacks
-from lightning.pytorch import loggers
+from jsonargparse import ArgumentParser
 
-from estitchup_pl import callbacks, data, model
-from estitchup_pl.cli import config_files
-from estitchup_pl.errors import did_you_mean
-
-UNKNOWN_ARGUMENT = re.compile(r"unrecognized arguments: (--[\w.+-]+)")
-UNKNOWN_OPTION = re.compile(r"(?:Option|does not accept option) '([\w.]+)'")
-UNKNOWN_ATTRIBUTE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
-UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (\w+)")
-
-CLASS_PATH = re.compile(r"class_path:\s*([\w.]+)")
-SHORT_NAME_MODULES = (
-    callbacks,
-    data,
-    model,
-    lightning_callbacks,
-    loggers,
-    torch.optim,
-)
-ALWAYS_USED = (
-    model.EmbeddingClassifier,
-    data.EmbeddingDataModule,
-    model.EmbeddingMLP,
-    model.TriangularCycle,
-    data.TrialSplit,
-    torch.optim.AdamW,
-    pl.Trainer,
-)
+WORDS: Final[dict[Any, str]] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    Path: "a path",
+    type(None): "null",
+}
 
 
-def explain(message: str, parser: ArgumentParser) -> str:
-    """Say what a parser's message is about, with the nearest known name and the arguments a class accepts."""
-    if found := UNKNOWN_ARGUMENT.search(message):
-        # An abbreviation would be taken silently by argparse; here it is one more unknown argument.
-        return f"there is no option {found[1]}{did_you_mean(found[1], parser._option_string_actions)}"
-    if found := UNKNOWN_OPTION.search(message):
-        return f"option {found[1]!r} is not accepted{_explain_option(found[1], parser)}"
-    if found := UNKNOWN_ATTRIBUTE.search(message):
-        return f"there is no class {found[2]!r} in {found[1]}{did_you_mean(found[2], dir(sys.modules[found[1]]))}"
-    if found := UNKNOWN_CLASS.search(message):
-        names = [name for place in SHORT_NAME_MODULES for name in vars(place)]
-        return f"there is no class {found[1]!r}{did_you_mean(found[1], names)}"
-    return message
+class Parameter(NamedTuple):
+    """An argument of a class, as its signature and annotations have it."""
+
+    hint: Any
+    default: Any
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is inspect.Parameter.empty
 
 
-def _explain_option(name: str, parser: ArgumentParser) -> str:
-    if "." in name:
-        return did_you_mean(name, (option.removeprefix("--") for option in parser._option_string_actions))
-    accepted = {cls: _parameters(cls) for cls in (*_classes_named(sys.argv), *ALWAYS_USED)}
-    hint = did_you_mean(name, (parameter for parameters in accepted.values() for parameter in parameters))
-    for cls, parameters in accepted.items():
-        if any(repr(parameter) in hint for parameter in parameters):
-            return f"{hint}\n{cls.__name__} accepts: {', '.join(parameters)}"
-    return hint
+def parameters(call: Any) -> dict[str, Parameter]:
+    """Arguments of a class or function by name; of a class that takes ``**kwargs``, those of its bases too."""
+    found: dict[str, Parameter] = {}
+    sources = (
+        [vars(kind)["__init__"] for kind in call.__mro__ if "__init__" in vars(kind)] if _is_class(call) else [call]
+    )
+    for source in sources:
+        signature = inspect.signature(source)
+        try:
+            hints = typing.get_type_hints(source, include_extras=True)
+        except (NameError, TypeError):  # names that exist for type checkers only
+            hints = {}
+        kinds = {parameter.kind for parameter in signature.parameters.values()}
+        for name, parameter in list(signature.parameters.items())[_is_class(call) :]:
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                found.setdefault(name, Parameter(hints.get(name, Any), parameter.default))
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            break
+    return found
 
 
-def _classes_named(argv: Iterable[str]) -> Iterator[type]:
-    """Classes that the configuration files on a command line name, where they can be imported."""
-    for path in config_files(argv):
-        for class_path in CLASS_PATH.findall(path.read_text(encoding="utf-8")):
-            place, _, name = class_path.rpartition(".")
-            try:
-                found = getattr(importlib.import_module(place), name)
-            except (ImportError, AttributeError, ValueError):
-                continue
-            if isinstance(found, type):
-                yield found
+def alternatives(hint: Any) -> list[Any]:
+    """Members of a union, flat; a hint that is no union alone."""
+    origin = typing.get_origin(hint)
+    if origin is Annotated:
+        return alternatives(typing.get_args(hint)[0])
+    if origin in (typing.Union, types.UnionType):
+        return [kind for member in typing.get_args(hint) for kind in alternatives(member)]
+    return [hint]
 
 
-def _parameters(cls: type) -> list[str]:
-    return [name for name in inspect.signature(cls).parameters if name not in ("args", "kwargs")]
+def item_hint(hint: Any) -> Any:
+    """What the items of a list have to be, or ``None`` where the hint is no list."""
+    for member in alternatives(hint):
+        origin, arguments = typing.get_origin(member), typing.get_args(member)
+        if _is_class(origin) and issubclass(origin, Iterable) and not issubclass(origin, Mapping) and arguments:
+            return arguments[0]
+    return None
+
+
+def value_hint(hint: Any) -> Any:
+    """What the values of a mapping have to be, or ``None`` where the hint is no mapping."""
+    for member in alternatives(hint):
+        origin, arguments = typing.get_origin(member), typing.get_args(member)
+        if _is_class(origin) and issubclass(origin, Mapping) and len(arguments) == 2:
+            return arguments[1]
+    return None
+
+
+def choices(hint: Any) -> list[str]:
+    """Words that the hint's literals and enumerations allow."""
+    found: list[str] = []
+    for member in alternatives(hint):
+        if typing.get_origin(member) is Literal:
+            found += [str(word) for word in typing.get_args(member)]
+        elif _is_class(member) and issubclass(member, Enum):
+            found += list(member.__members__)
+    return list(dict.fromkeys(found))
+
+
+def bases(hint: Any, *, factories: bool = True) -> list[type]:
+    """Classes whose subclasses can be named: the hint's own and, with factories, those its callables return."""
+    found: list[type] = []
+    for member in alternatives(hint):
+        if typing.get_origin(member) is Callable:
+            found += bases(typing.get_args(member)[-1]) if factories else []
+        elif _is_class(member) and member not in WORDS and not issubclass(member, Enum | Mapping | tuple | timedelta):
+            found.append(member)
+    return found
+
+
+def subclasses(kinds: Iterable[type]) -> Iterator[type]:
+    """Classes and all their subclasses that have been imported, whose names are public."""
+    for kind in kinds:
+        if not kind.__name__.startswith("_"):
+            yield kind
+        yield from subclasses(type.__subclasses__(kind))
+
+
+def accepts(hint: Any, value: Any) -> bool:
+    """Whether the parser takes a value for a hint."""
+    parser = ArgumentParser(exit_on_error=False)
+    try:
+        parser.add_argument("--value", type=hint)
+        parser.parse_object({"value": value})
+    except (ArgumentError, ValueError, TypeError):
+        return False
+    return True
+
+
+def in_words(hint: Any) -> str:
+    """What a hint expects, for people.
+
+    Example:
+        >>> in_words(int | list[str] | None)
+        'a whole number, a list (text) or null'
+    """
+    said = list(dict.fromkeys(_word(member) for member in alternatives(hint)))
+    return " or ".join(filter(None, [", ".join(said[:-1]), said[-1]]))
+
+
+def _word(hint: Any) -> str:
+    if hint in WORDS:
+        return WORDS[hint]
+    if words := choices(hint):
+        return ", ".join(words)
+    if (item := item_hint(hint)) is not None:
+        return f"a list ({in_words(item)})"
+    if (value := value_hint(hint)) is not None:
+        return f"a mapping ({in_words(value)})"
+    if kinds := bases(hint):
+        return f"a class ({', '.join(kind.__name__ for kind in kinds)})"
+    return "another kind of value"
+
+
+def _is_class(thing: Any) -> bool:
+    return isinstance(thing, type)

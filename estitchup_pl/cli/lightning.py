@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from estitchup_pl.callbacks import PredictionWriter
-from estitchup_pl.cli.hints import explain
+from estitchup_pl.cli.parser import CommandParser, explained
 from estitchup_pl.data.datamodule import EmbeddingDataModule
-from estitchup_pl.errors import ConfigError, EstitchupError
+from estitchup_pl.errors import ConfigError
 from estitchup_pl.model.checkpoints import read_checkpoint
 from estitchup_pl.model.classifier import EmbeddingClassifier
 
@@ -39,12 +40,8 @@ HARMLESS_WARNINGS = (
 )
 
 
-class EstitchupParser(LightningArgumentParser):
-    """Parser that raises a :class:`ConfigError` where others print their usage and exit."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raise what is wrong with the options."""
-        raise ConfigError(message) from ex
+class _TrainingParser(CommandParser, LightningArgumentParser):
+    """The parser of the commands that LightningCLI runs."""
 
 
 class EstitchupCLI(LightningCLI):
@@ -63,8 +60,8 @@ class EstitchupCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=0,
-            parser_class=EstitchupParser,
-            parser_kwargs={"prog": "estitchup", "allow_abbrev": False, command: {"allow_abbrev": False}},
+            parser_class=_TrainingParser,
+            parser_kwargs={"prog": "estitchup"},
             trainer_defaults=TRAINER_DEFAULTS | {"enable_checkpointing": command == "fit"},
             auto_configure_optimizers=False,
             save_config_kwargs={"overwrite": True},  # loggers without a folder for each run share one config.yaml
@@ -76,12 +73,10 @@ class EstitchupCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Set this package's classes as defaults and add what only one command needs."""
-        parser.set_defaults(
-            {
-                "model": {"class_path": "estitchup_pl.model.EmbeddingClassifier"},
-                "data": {"class_path": "estitchup_pl.data.EmbeddingDataModule"},
-            }
-        )
+        data: dict[str, Any] = {"class_path": "estitchup_pl.data.EmbeddingDataModule"}
+        if self._command == "fit":  # the other commands take the checkpoint's split where none is named
+            data["init_args"] = {"split": {"class_path": "estitchup_pl.data.TrialSplit"}}
+        parser.set_defaults({"model": {"class_path": "estitchup_pl.model.EmbeddingClassifier"}, "data": data})
         if self._command == "fit":
             parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
             parser.set_defaults(CHECKPOINT_DEFAULTS)
@@ -89,18 +84,14 @@ class EstitchupCLI(LightningCLI):
             parser.add_lightning_class_args(PredictionWriter, "predictions")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the command line, explaining what is wrong with it by the nearest known names."""
-        try:
+        """Parse the command line, explaining what is wrong with it."""
+        with explained(self._parser(self._command), sys.argv[2:]):
             super().parse_arguments(parser, args)
-        except ConfigError as error:
-            raise ConfigError(explain(str(error), self._parser(self._command))) from error
 
     def instantiate_classes(self) -> None:
         """Instantiate all classes; an error of ours comes out as it is, not wrapped in the parser's own."""
-        try:
+        with explained():
             super().instantiate_classes()
-        except ValueError as error:
-            raise _our_error_within(error) or error from None
 
     def before_instantiate_classes(self) -> None:
         """Keep predictions out of memory: they go to the file batch by batch."""
@@ -117,17 +108,13 @@ class EstitchupCLI(LightningCLI):
         super()._parse_ckpt_path()
 
 
-def _our_error_within(error: BaseException) -> EstitchupError | None:
-    within: BaseException | None = error
-    while within is not None and not isinstance(within, EstitchupError):
-        within = within.__cause__ or within.__context__
-    return within
-
-
 def main(argv: list[str]) -> int:
     """Run ``estitchup`` with the command and arguments in ``argv``."""
     for message in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message)
     sys.argv[1:] = argv
-    EstitchupCLI(argv[0])
+    try:
+        EstitchupCLI(argv[0])
+    except MisconfigurationException as error:  # what Lightning says about options that do not go together
+        raise ConfigError(str(error)) from error
     return 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from typing import Final, NoReturn
+from typing import Final
 
 from rich.console import Console
 
-from estitchup_pl.errors import ConfigError, DataError, did_you_mean
+from estitchup_pl.cli.parser import CommandParser
+from estitchup_pl.errors import DataError
 from estitchup_pl.report import missing_libraries, write_report
 from estitchup_pl.study.folder import StudyFolder
 
@@ -25,10 +25,10 @@ def main(argv: list[str]) -> int:
         ConfigError: For a wrong call.
         DataError: For a folder that holds no finished study.
     """
-    parser = _Parser(prog="estitchup report", description=_DESCRIPTION, allow_abbrev=False)
+    parser = CommandParser(prog="estitchup report", description=_DESCRIPTION)
     parser.add_argument("study", metavar="DIR", help="folder of the study, what --out named")
     parser.add_argument("--quiet", action="store_true", help="do not print the tables")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_call(argv)
     try:
         report = write_report(StudyFolder(arguments.study))
     except OSError as error:
@@ -39,10 +39,3 @@ def main(argv: list[str]) -> int:
         print(missing, file=sys.stderr)
     print(report.html or report.tables_markdown)
     return 0
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        unknown = message.removeprefix("unrecognized arguments: ").partition(" ")[0]
-        hint = did_you_mean(unknown, self._option_string_actions) if unknown.startswith("-") else ""
-        raise ConfigError(f"{message}{hint} (see `{self.prog} --help`)")

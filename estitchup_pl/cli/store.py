@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple, NoReturn
+from types import SimpleNamespace
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from estitchup_pl.cli.parser import CommandParser
 from estitchup_pl.errors import ConfigError, StoreError, did_you_mean
 from estitchup_pl.store import DTYPES, EmbeddingStore, ModalityInfo, RowSource, flag_column, name_hint
 from estitchup_pl.store.sources import describe_source
@@ -51,9 +52,9 @@ def main(argv: list[str]) -> int:
     if argv[0] not in COMMANDS:
         raise ConfigError(f"there is no command 'store {argv[0]}'{did_you_mean(argv[0], COMMANDS)}\n\n{_overview()}")
     command = COMMANDS[argv[0]]
-    parser = _Parser(prog=f"estitchup store {argv[0]}", description=command.description)
+    parser = CommandParser(prog=f"estitchup store {argv[0]}", description=command.description)
     command.add_options(parser)
-    arguments = parser.parse_args(argv[1:])
+    arguments = SimpleNamespace(**parser.parse_call(argv[1:]).as_dict())  # one option is called items
     try:
         command.run(arguments)
     except BrokenPipeError:
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _create(arguments: argparse.Namespace) -> None:
+def _create(arguments: SimpleNamespace) -> None:
     source = arguments.items or arguments.huggingface or arguments.clip_retrieval
     flags = _pairs("--has", arguments.has)
     encoders = _pairs("--encoder", arguments.encoder)
@@ -99,7 +100,7 @@ def _create(arguments: argparse.Namespace) -> None:
         print(_readable(summarize(store)))
 
 
-def _import(arguments: argparse.Namespace) -> Imported:
+def _import(arguments: SimpleNamespace) -> Imported:
     """Open whichever of the sources the options name."""
     modalities = _pairs("--modality", arguments.modality)
     names = {name for name in (arguments.id, arguments.label, arguments.split) if name}
@@ -128,12 +129,12 @@ def _describe(source: RowSource, rows: int, dtype: str | None, encoder: str | No
     return replace(info, dtype=dtype or info.dtype, encoder=encoder)
 
 
-def _info(arguments: argparse.Namespace) -> None:
+def _info(arguments: SimpleNamespace) -> None:
     summary = summarize(EmbeddingStore.open(arguments.store))
     print(json.dumps(summary, indent=2) if arguments.json else _readable(summary))
 
 
-def _verify(arguments: argparse.Namespace) -> None:
+def _verify(arguments: SimpleNamespace) -> None:
     store = EmbeddingStore.open(arguments.store)
     store.verify(progress=not arguments.quiet)
     print(f"{arguments.store}: whole ({len(store):,} rows, {', '.join(store.modalities)})")
@@ -176,25 +177,7 @@ def _readable(summary: Mapping[str, Any]) -> str:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    """Parser that takes no abbreviated option and raises :class:`ConfigError` where argparse would exit."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage and leaving."""
-        raise ConfigError(f"{message} (see `{self.prog} --help`)")
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Look for unknown options first: they explain best why a required one is missing."""
-        for option in (word.split("=")[0] for word in args or [] if word.startswith("--")):
-            if option not in self._option_string_actions:
-                self.error(f"there is no option {option!r}{did_you_mean(option, self._option_string_actions)}")
-        return super().parse_args(args, namespace)
-
-
-def _add_create_options(parser: argparse.ArgumentParser) -> None:
+def _add_create_options(parser: CommandParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--items", metavar="FILE", help="table: .parquet, .csv, .tsv or .jsonl (.gz)")
     source.add_argument("--huggingface", metavar="DIR", help="folder of a Hugging Face data set")
@@ -241,19 +224,19 @@ def _pairs(option: str, words: Iterable[str]) -> dict[str, str]:
     return pairs
 
 
-def _add_info_options(parser: argparse.ArgumentParser) -> None:
+def _add_info_options(parser: CommandParser) -> None:
     parser.add_argument("store", metavar="DIR", help="folder of the store")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _add_verify_options(parser: argparse.ArgumentParser) -> None:
+def _add_verify_options(parser: CommandParser) -> None:
     parser.add_argument("store", metavar="DIR", help="folder of the store")
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
 
 
 class _Command(NamedTuple):
-    add_options: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
+    add_options: Callable[[CommandParser], None]
+    run: Callable[[SimpleNamespace], None]
     description: str
 
     @property

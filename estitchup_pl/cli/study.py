@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Final
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from estitchup_pl.errors import ConfigError, EstitchupError, did_you_mean
+from estitchup_pl.cli.parser import CommandParser
 from estitchup_pl.report import missing_libraries, write_report
 from estitchup_pl.study import StudyConfig, StudyFolder, run_study
 from estitchup_pl.study.config import paper_methods
@@ -25,8 +23,6 @@ _DESCRIPTION: Final = """\
 Train several methods in several trials on one store, and write tables, figures and a report. Interrupted at any
 point, the same command goes on where it stopped; with more methods or trials it runs what is missing.
 """
-
-_UNKNOWN_OPTION: Final = re.compile(r"(?:[Uu]nrecognized arguments: --|[Oo]ption ')([\w.+-]+)")
 
 _PRINTED_WIDTH: Final = 160
 
@@ -45,14 +41,7 @@ def main(argv: list[str]) -> int:
         DataError: For a store or rows that cannot be used.
     """
     parser = study_parser()
-    options = parser.parse_args(argv)
-    try:
-        arguments: dict[str, Any] = parser.instantiate(options).as_dict()
-    except EstitchupError:
-        raise
-    except (ValueError, TypeError) as error:  # what a class says to its arguments
-        raise ConfigError(str(error)) from error
-    del arguments["config"]
+    arguments = parser.build(parser.parse_call(argv))
     folder = StudyFolder(arguments.pop("out"))
     config = StudyConfig(**arguments)
     check_wandb(config.wandb)
@@ -65,27 +54,15 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def study_parser() -> ArgumentParser:
+def study_parser() -> CommandParser:
     """Parser of the command's options: those of :class:`StudyConfig`, and the folder."""
-    parser = _Parser(prog="estitchup study", description=_DESCRIPTION, allow_abbrev=False)
+    parser = CommandParser(prog="estitchup study", description=_DESCRIPTION)
     parser.add_argument("--config", action="config", help="YAML file with options; may be given several times")
     parser.add_argument("--out", type=Path, required=True, help="folder of the study; made if it is not there")
     parser.add_class_arguments(StudyConfig, as_group=False)
     # As they would stand in a file, so that --print_config can print them.
     parser.set_defaults(methods={name: asdict(method) for name, method in paper_methods().items()})
     return parser
-
-
-class _Parser(ArgumentParser):
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise ConfigError(message + _hint(message, self)) from ex
-
-
-def _hint(message: str, parser: ArgumentParser) -> str:
-    """Nearest name for an option that the parser does not know."""
-    if "did you mean" in message or not (found := _UNKNOWN_OPTION.search(message)):
-        return ""
-    return did_you_mean(found[1], {name.lstrip("-") for name in parser._option_string_actions})
 
 
 def _print_report(config: StudyConfig, folder: StudyFolder) -> None:

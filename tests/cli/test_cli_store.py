@@ -157,9 +157,9 @@ def test_overwriting_has_to_be_asked_for(sources):
     ("call", "message"),
     [
         ("creat", "there is no command 'store creat'; did you mean 'create'"),
-        ("create --item items.csv --out made", "there is no option '--item'; did you mean '--items'"),
-        ("create --items items.csv --modalty a=b --out made", "no option '--modalty'; did you mean '--modality'"),
-        ("create --items items.csv --over --out made", "there is no option '--over'"),
+        ("create --item items.csv --out made", "there is no option --item; did you mean '--items'"),
+        ("create --items items.csv --modalty a=b --out made", "no option --modalty; did you mean '--modality'"),
+        ("create --items items.csv --over --out made", "there is no option --over"),
         ("create --items items.csv --out made", "expected at least one --modality NAME=FILE"),
         (
             "create --items items.csv --modality title.npy --out made",
@@ -169,8 +169,11 @@ def test_overwriting_has_to_be_asked_for(sources):
         ("create --modality a=title.npy --out made", "one of the arguments --items --huggingface --clip-retrieval"),
         ("create --items items.csv --huggingface data --out made", "not allowed with argument"),
         ("create --clip-retrieval clip --modality a=b.npy --out made", "--clip-retrieval takes no --modality"),
-        ("create --items items.csv --modality a=title.npy", "the following arguments are required: --out"),
-        ("create --items items.csv --modality a=title.npy --out made --dtype int8", "invalid choice: 'int8'"),
+        ("create --items items.csv --modality a=title.npy", "the option --out is missing"),
+        (
+            "create --items items.csv --modality a=title.npy --out made --dtype int8",
+            "--dtype: expected one of float16, float32, got 'int8'",
+        ),
         (
             "create --items items.csv --modality title=title.npy --encoder titel=x --out made",
             "--encoder: there is no modality 'titel'; did you mean 'title'",
@@ -179,8 +182,8 @@ def test_overwriting_has_to_be_asked_for(sources):
             "create --items items.csv --modality title=title.npy --has image=photo --out made",
             "--has: there is no modality 'image'",
         ),
-        ("info", "the following arguments are required: DIR"),
-        ("verify made --json", "there is no option '--json'"),
+        ("info", "DIR is missing: folder of the store"),
+        ("verify made --json", "there is no option --json"),
     ],
 )
 def test_wrong_calls_are_explained_and_write_nothing(sources, tmp_path, call, message):

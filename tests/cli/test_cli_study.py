@@ -69,8 +69,8 @@ def test_every_config_names_what_is_there(run: Run, config: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--epoch=3",), "did you mean 'epochs'"),
-        (("--selection.metri=ece",), "did you mean 'selection.metric'"),
+        (("--epoch=3",), "did you mean '--epochs'"),
+        (("--selection.metri=ece",), "did you mean '--selection.metric'"),
         (('--more_methods={"A": {"callback": []}}',), "did you mean 'callbacks'"),
         (("--trials=0",), "trials must be at least 1"),
         (("--store=nowhere",), "nowhere"),
