@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import lightning.fabric  # noqa: F401  # before the clock starts
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lightning.pytorch import Trainer
 
-from estitchup_pl.embed import Modality, embed_items, predict, run, writer
-from estitchup_pl.embed.run import TRAINER_DEFAULTS
+from estitchup_pl.embed import Modality, embed_items, loop
 from estitchup_pl.tables import TableFile
 
 
@@ -38,32 +36,30 @@ class Clock:
 def timed_run(folder: Path, values: list[Any], modality: Modality, **options: Any) -> tuple[float, dict[str, float]]:
     """Embed ``values`` to ``folder/store``; seconds in all, and of the parts that are not the encoder's.
 
-    The embedder must be loaded; loading is left out of the time, all else is in it.
+    The embedder must be loaded, and Lightning imported; both are left out of the time, all else is in it.
     """
     pq.write_table(
         pa.table({"id": [str(row) for row in range(len(values))], "value": values}), folder / "items.parquet"
     )
     embedder, clock = modality.embedder, Clock()
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    write = writer.ShardWriter.on_predict_batch_end
     with (
         warnings.catch_warnings(),
         mock.patch.object(embedder, "load"),
         mock.patch.object(embedder, "embed", clock("encoder", embedder.embed)),
-        mock.patch.object(predict, "start_run", clock("start", predict.start_run)),
-        mock.patch.object(writer.ShardWriter, "on_predict_batch_end", clock("write", write)),
-        mock.patch.object(run, "finish", clock("finish", run.finish)),
-        mock.patch("estitchup_pl.embed.predict.tqdm"),
+        mock.patch.object(loop, "begin", clock("start", loop.begin)),
+        mock.patch.object(loop, "_shard", clock("gather", loop._shard)),
+        mock.patch.object(loop, "write_shard", clock("write", loop.write_shard)),
+        mock.patch.object(loop, "finish", clock("finish", loop.finish)),
+        mock.patch.object(loop, "tqdm"),
     ):
         warnings.simplefilter("ignore")
-        trainer = Trainer(devices=1, **TRAINER_DEFAULTS)
         started = time.perf_counter()
-        embed_items(folder / "store", TableFile(folder / "items.parquet"), {"value": modality}, trainer, **options)
+        embed_items(folder / "store", TableFile(folder / "items.parquet"), {"value": modality}, devices=1, **options)
         seconds = time.perf_counter() - started
     clock.seconds["other"] = seconds - sum(clock.seconds.values())
     return seconds, clock.seconds
 
 
 def shares(seconds: float, parts: dict[str, float]) -> str:
-    """How the time divides: waiting for input and Lightning's loop are in ``other``."""
+    """How the time divides: waiting for input and the loop itself are in ``other``."""
     return ", ".join(f"{name} {100 * part / seconds:.1f} %" for name, part in parts.items())

@@ -19,7 +19,7 @@ import torch
 from embed_clock import shares, timed_run
 
 from estitchup_pl.embed import ImageEmbedder, Modality
-from estitchup_pl.embed.sources import open_root
+from estitchup_pl.embed.modality import open_root
 
 
 def names_in(root: Path) -> list[str]:

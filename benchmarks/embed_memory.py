@@ -9,7 +9,6 @@ digests, tokens, shards, item table.
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 import subprocess
 import sys
@@ -24,10 +23,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from lightning.pytorch import Trainer
 
 from estitchup_pl.embed import Embedder, Modality, embed_items
-from estitchup_pl.embed.run import TRAINER_DEFAULTS
 from estitchup_pl.tables import TableFile
 
 
@@ -71,17 +68,14 @@ class Peak(threading.Thread):
 def measure(rows: int) -> None:
     """Print rows, peak memory beyond what is there after a run of few rows, and seconds."""
     warnings.simplefilter("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder, mock.patch("estitchup_pl.embed.predict.tqdm"):
+    with tempfile.TemporaryDirectory() as folder, mock.patch("estitchup_pl.embed.loop.tqdm"):
         for name, count in (("warm up", 5_000), ("measured", rows)):
             items = Path(folder, f"{name}.parquet")
             write_items(items, count)
             peak, started = Peak(), time.perf_counter()
             peak.start()
             modality = Modality("text", Bytes(), batch_size=256)
-            embed_items(
-                Path(folder, name), TableFile(items), {"text": modality}, Trainer(devices=1, **TRAINER_DEFAULTS)
-            )
+            embed_items(Path(folder, name), TableFile(items), {"text": modality}, devices=1)
             seconds = time.perf_counter() - started
             peak.stopped.set()
     print(f"{rows:>10}{peak.most - peak.first:>24.0f}{rows / seconds:>12.0f}", flush=True)

@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Final
-
-from lightning.pytorch import Trainer
 
 from estitchup_pl.cli.parser import CommandParser
 from estitchup_pl.embed import embed_items
-from estitchup_pl.embed.run import TRAINER_DEFAULTS
 
 _DESCRIPTION: Final = """\
 Embed a table of items and write a store of embeddings. Killed at any point, the same command goes on where it
 stopped; on a finished store it embeds new items only.
 """
-
-_TRAINER_OPTIONS: Final = frozenset(
-    {
-        "accelerator",
-        "strategy",
-        "devices",
-        "num_nodes",
-        "precision",
-        "callbacks",
-        "plugins",
-        "profiler",
-        "deterministic",
-        "benchmark",
-        "inference_mode",
-        "default_root_dir",
-        *TRAINER_DEFAULTS,
-    }
-)
-"""What of the Trainer concerns prediction; everything else is about fitting."""
 
 
 def main(argv: list[str]) -> int:
@@ -51,12 +28,9 @@ def main(argv: list[str]) -> int:
 
 
 def embed_parser() -> CommandParser:
-    """Parser of the command's options: those of :func:`embed_items`, and of the Trainer as far as it predicts."""
+    """Parser of the command's options: those of :func:`embed_items`."""
     parser = CommandParser(prog="estitchup embed", description=_DESCRIPTION)
     parser.add_argument("--config", action="config", help="YAML file with options; may be given several times")
-    parser.add_function_arguments(embed_items, as_group=False, skip={"trainer", "restart"})
+    parser.add_function_arguments(embed_items, as_group=False, skip={"restart"})
     parser.add_argument("--restart", action="store_true", help="embed everything anew")
-    fitting = set(inspect.signature(Trainer).parameters) - _TRAINER_OPTIONS
-    parser.add_class_arguments(Trainer, "trainer", skip=fitting)
-    parser.set_defaults({f"trainer.{name}": value for name, value in TRAINER_DEFAULTS.items()})
     return parser

@@ -1,11 +1,11 @@
-"""From a raw catalogue to an embedding store (Secs. 2.1, 3.2): frozen encoders, run by Lightning, resumable."""
+"""From a raw catalogue to an embedding store (Secs. 2.1, 3.2): frozen encoders, one resumable loop."""
 
 from estitchup_pl.embed.embedder import Embedder, Prepared
+from estitchup_pl.embed.finish import EmbedSummary, ModalityReport
 from estitchup_pl.embed.image import ImageEmbedder, average_pool
 from estitchup_pl.embed.markup import strip_markup
-from estitchup_pl.embed.predict import Modality
-from estitchup_pl.embed.publishing import ModalityReport
-from estitchup_pl.embed.run import EmbedSummary, embed_items
+from estitchup_pl.embed.modality import Modality
+from estitchup_pl.embed.run import embed_items
 from estitchup_pl.embed.text import TextEmbedder, first_pool, last_pool, mean_pool
 
 __all__ = [

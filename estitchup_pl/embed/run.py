@@ -1,83 +1,41 @@
-"""From a table of items to a store, in one call: what ``estitchup embed`` does."""
+"""What ``estitchup embed`` does, in one call: check the options, load the encoders, start the processes."""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Literal
 
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-
-from estitchup_pl.embed.planning import Request
-from estitchup_pl.embed.predict import EncoderModule, Modality, OnError, ProgressLine, UnitsDataModule
-from estitchup_pl.embed.publishing import ModalityReport, finish
-from estitchup_pl.embed.state import RunState
-from estitchup_pl.embed.workspace import Unit, missing_units
-from estitchup_pl.embed.writer import ShardWriter
+from estitchup_pl.embed.finish import EmbedSummary
+from estitchup_pl.embed.loop import OnError, embed_shards, file_readers
+from estitchup_pl.embed.modality import Modality
+from estitchup_pl.embed.start import Request
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.store import ModalityInfo, shard_path
 from estitchup_pl.store.files import check_modality_name
 from estitchup_pl.tables import ItemReader
 
-TRAINER_DEFAULTS: Final[dict[str, Any]] = {
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-}
-"""Options of the Trainer that embeds: nothing to log or to save, and a progress line of its own."""
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
-_MOST_WORKERS: Final = 16
-_POLL_SECONDS: Final = 0.5
-
-
-@dataclass(frozen=True)
-class EmbedSummary:
-    """What a run did.
-
-    Attributes:
-        out: Folder of the store.
-        rows: Items in the store.
-        embedded: Values that this run embedded, over all modalities and processes; the rest was there already.
-        seconds: How long it took, from the start of the encoders to the store.
-        modalities: Counts of each modality over the whole store.
-    """
-
-    out: Path
-    rows: int
-    embedded: int
-    seconds: float
-    modalities: dict[str, ModalityReport]
-
-    def __str__(self) -> str:
-        rate = self.embedded / self.seconds if self.seconds else 0.0
-        lines = [
-            f"{self.out}: {self.rows} items; {self.embedded} values in {self.seconds:.1f} s ({rate:.0f} rows/s)",
-            f"{'modality':<16}{'embedded':>10}{'missing':>10}{'failed':>10}{'truncated':>10}{'tokens cut':>12}",
-        ]
-        for name, report in self.modalities.items():
-            counts = f"{report.embedded:>10}{report.missing:>10}{report.failed:>10}{report.truncated:>10}"
-            lines.append(f"{name:<16}{counts}{report.cut:>12}")
-        return "\n".join(lines)
+Precision = Literal["32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true"]
 
 
 def embed_items(
     out: str | Path,
     items: ItemReader,
     modalities: Mapping[str, Modality],
-    trainer: Trainer | None = None,
     id: str = "id",
     label: str | None = None,
     on_error: OnError = "fail",
     rows_per_shard: int = 4096,
     workers: int | None = None,
     restart: bool = False,
+    accelerator: str = "auto",
+    devices: int | list[int] | str = "auto",
+    num_nodes: int = 1,
+    strategy: Literal["auto", "ddp"] = "auto",
+    precision: Precision = "32-true",
 ) -> EmbedSummary | None:
     """Embed a table of items and write an :class:`~estitchup_pl.store.EmbeddingStore`.
 
@@ -91,14 +49,18 @@ def embed_items(
         out: Folder of the store.
         items: Reader of the input table.
         modalities: The modalities, by name, in the store's order.
-        trainer: Lightning Trainer that runs the encoders (devices, precision, nodes ...); one process per device.
         id: Column with the items' ids, unique.
         label: Column with their labels.
         on_error: ``fail`` stops at the first value that cannot be read or embedded, ``missing`` leaves the item
             without this modality and lists it in ``failures.parquet``. Empty values are no errors.
         rows_per_shard: Rows in one file, and so the most that a killed process has to do again.
-        workers: Threads of each process that decode, tokenize and so on; by default the cores there are.
+        workers: Threads of each process that decode, tokenize and so on; by default its share of the cores.
         restart: Drop what an unfinished run left, and replace a finished store once the new one is whole.
+        accelerator: Kind of device, as Lightning Fabric names it: ``cpu``, ``gpu``, ``mps``, ``auto``.
+        devices: How many of them on each machine, or which; ``auto`` for all GPUs. Each gets a process.
+        num_nodes: Number of machines.
+        strategy: ``ddp`` for several processes that find each other; each of them holds whole encoders.
+        precision: In which the encoders run.
 
     Returns:
         What the run did; ``None`` on all processes but the first.
@@ -107,33 +69,18 @@ def embed_items(
         ConfigError: For options that cannot work, or that differ from those of the store or run in ``out``.
         DataError: For items that cannot be read or embedded.
     """
-    started = time.monotonic()
-    trainer = trainer or Trainer(**TRAINER_DEFAULTS)
-    _check_options(trainer, modalities, rows_per_shard, workers)
-    out = Path(out).absolute()
-    sources = {name: modality.source for name, modality in modalities.items()}
-    request = Request(out, items, id, label, sources, {}, rows_per_shard, str(trainer.precision), restart)
-    data = UnitsDataModule(request, modalities, workers or _default_workers(trainer), on_error)
+    _check_options(modalities, rows_per_shard, workers)
+    request = Request(Path(out).absolute(), items, id, label, modalities, rows_per_shard, restart)
+    file_readers(request)  # a root that is not there is said before a model is loaded
+    fabric = _fabric(accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy, precision=precision)
     for modality in modalities.values():
         modality.embedder.load()
-    infos = {name: _info(modality) for name, modality in modalities.items()}
-    module = EncoderModule({name: modality.embedder for name, modality in modalities.items()})
-    writer = ShardWriter(out, data.work, infos, data.row_failed)
-    with _added_callbacks(trainer, [writer, ProgressLine()]):
-        trainer.predict(module, datamodule=data, return_predictions=False)
-    _check_share(data.work, data.units)
-    if not trainer.is_global_zero:
-        return None
-    state = RunState.read(data.work)
-    _wait_for_the_others(data.work, state)
-    reports = finish(out, state, infos)
-    embedded = sum(unit.stop - unit.start for unit in data.pending)
-    return EmbedSummary(out, state.rows, embedded, time.monotonic() - started, reports)
+    share = partial(embed_shards, request=request, on_error=on_error, workers=workers, num_nodes=num_nodes)
+    summary: EmbedSummary | None = fabric.launch(share)
+    return summary
 
 
-def _check_options(
-    trainer: Trainer, modalities: Mapping[str, Modality], rows_per_shard: int, workers: int | None
-) -> None:
+def _check_options(modalities: Mapping[str, Modality], rows_per_shard: int, workers: int | None) -> None:
     if not modalities:
         raise ConfigError("modalities: expected at least one, got none")
     for name in modalities:
@@ -141,44 +88,15 @@ def _check_options(
     for option, count in (("rows_per_shard", rows_per_shard), ("workers", workers)):
         if count is not None and count < 1:
             raise ConfigError(f"{option}: expected at least 1, got {count}")
-    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
-        raise ConfigError(
-            f"trainer.strategy: {type(trainer.strategy).__name__} splits a model over processes; an encoder has "
-            "to fit on one device here. Use auto or ddp."
-        )
 
 
-def _info(modality: Modality) -> ModalityInfo:
-    return ModalityInfo(modality.embedder.dim, modality.dtype, **modality.embedder.describe())
+def _fabric(accelerator: str, **options: Any) -> Fabric:
+    # Imported when everything else is known to be right: it takes several times as long as all that.
+    from lightning.fabric import Fabric
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-
-def _default_workers(trainer: Trainer) -> int:
-    """Cores of this machine for each of its processes."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(cores // trainer.num_devices, 1), _MOST_WORKERS)
-
-
-@contextmanager
-def _added_callbacks(trainer: Any, callbacks: list[Callback]) -> Iterator[None]:
-    own = trainer.callbacks
-    trainer.callbacks = [*own, *callbacks]
     try:
-        yield
-    finally:
-        trainer.callbacks = own
-
-
-def _check_share(work: Path, units: list[Unit]) -> None:
-    """Make sure that this process wrote all of its shards: an option of the Trainer may have ended it early."""
-    left = [unit for unit in units if not shard_path(work, unit.modality, unit.shard).exists()]
-    if left:
-        raise ConfigError(
-            f"the run ended with {len(left)} of {len(units)} shards left to do. Take limit_predict_batches, "
-            "fast_dev_run and the like out of the trainer's options and run the same command again."
-        )
-
-
-def _wait_for_the_others(work: Path, state: RunState) -> None:
-    """Wait until every shard is there. No barrier: those give up after half an hour."""
-    while missing_units(work, state):
-        time.sleep(_POLL_SECONDS)
+        return Fabric(accelerator=accelerator, **options)
+    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+        named = ", ".join(f"{name} {value!r}" for name, value in {"accelerator": accelerator, **options}.items())
+        raise ConfigError(f"Lightning Fabric cannot work with {named}: {error}") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from estitchup_pl.embed.sources import cell_value
+from estitchup_pl.embed.modality import Modality
 from estitchup_pl.errors import ConfigError, DataError, did_you_mean
 from estitchup_pl.store import flag_column
 from estitchup_pl.store.files import atomic_path
@@ -26,19 +25,6 @@ _TAKE_ROWS: Final = 4096
 
 Digests = dict[str, npt.NDArray[np.uint64]]
 """For each modality a digest ``(rows,)`` of every row's id and value."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the values of a modality stand.
-
-    Attributes:
-        column: Column of the input table.
-        pattern: Turns a value into a path; see :func:`estitchup_pl.embed.sources.cell_value`.
-    """
-
-    column: str
-    pattern: str | None = None
 
 
 class StagedItems:
@@ -56,20 +42,19 @@ class StagedItems:
             last = file.get_batch(batches - 1).num_rows if batches else 0
         self.rows = max(batches - 1, 0) * _BATCH_ROWS + last
 
-    def reader(self, source: Source) -> Callable[[int, int], list[Any]]:
-        """Return the function that reads the values of rows ``start`` to ``stop - 1``; threads may share it."""
-        fields = pa.ipc.IpcReadOptions(included_fields=[self._names.index(source.column)])
+    def reader(self, column: str) -> Callable[[int, int], list[Any]]:
+        """Return the function that reads the cells of rows ``start`` to ``stop - 1``; threads may share it."""
+        fields = pa.ipc.IpcReadOptions(included_fields=[self._names.index(column)])
         file = pa.ipc.open_file(str(self._path), options=fields)
 
-        def values(start: int, stop: int) -> list[Any]:
+        def read(start: int, stop: int) -> list[Any]:
             cells: list[Any] = []
             for index in range(start // _BATCH_ROWS, -(-stop // _BATCH_ROWS)):
                 first = index * _BATCH_ROWS
-                column = file.get_batch(index).column(0)
-                cells += column[max(start - first, 0) : stop - first].to_pylist()
-            return [cell_value(cell, source.pattern) for cell in cells]
+                cells += file.get_batch(index).column(0)[max(start - first, 0) : stop - first].to_pylist()
+            return cells
 
-        return values
+        return read
 
     def table(self) -> pa.Table:
         """The whole table, mapped from disk."""
@@ -77,7 +62,7 @@ class StagedItems:
 
 
 def stage_items(
-    reader: ItemReader, id_column: str, label_column: str | None, sources: Mapping[str, Source], path: Path
+    reader: ItemReader, id_column: str, label_column: str | None, modalities: Mapping[str, Modality], path: Path
 ) -> Digests:
     """Copy the input table to ``path``, with columns ``id`` and ``label`` as a store has them, and digest the inputs.
 
@@ -88,9 +73,9 @@ def stage_items(
         ConfigError: For a column that the table does not have, or two that want the same name.
         DataError: For a table without rows, ids that are missing or not unique, or ids or labels that are no names.
     """
-    digests = {name: array("Q") for name in sources}
+    digests = {name: array("Q") for name in modalities}
     id_digests = array("Q")
-    batches = _named(reader.batches(), id_column, label_column, sources)
+    batches = _named(reader.batches(), id_column, label_column, modalities)
     first = next(batches, None)
     if first is None:
         raise DataError("items: the input table has no rows")
@@ -101,8 +86,8 @@ def stage_items(
             if None in ids:
                 raise DataError(f"items: row {len(id_digests) + ids.index(None)} has no id; every item needs one")
             id_digests.extend(_digest(identifier, None) for identifier in ids)
-            for name, source in sources.items():
-                values = (cell_value(cell, source.pattern) for cell in batch.column(source.column).to_pylist())
+            for name, modality in modalities.items():
+                values = map(modality.value, batch.column(modality.column).to_pylist())
                 digests[name].extend(map(_digest, ids, values))
     _refuse_repeated_ids(np.frombuffer(id_digests, dtype=np.uint64), StagedItems(path))
     return {name: np.frombuffer(rows, dtype=np.uint64) for name, rows in digests.items()}
@@ -119,29 +104,30 @@ def reorder_items(path: Path, order: npt.NDArray[np.int64]) -> None:
 
 
 def _named(
-    batches: Iterator[pa.RecordBatch], id_column: str, label_column: str | None, sources: Mapping[str, Source]
+    batches: Iterator[pa.RecordBatch], id_column: str, label_column: str | None, modalities: Mapping[str, Modality]
 ) -> Iterator[pa.RecordBatch]:
     """Name the columns as a store does; pass over empty batches."""
     wanted = {"id": id_column} | ({"label": label_column} if label_column else {})
-    dropped = {flag_column(name) for name in sources}
+    dropped = {flag_column(name) for name in modalities}
+    inputs = {modality.column for modality in modalities.values()}
     for batch in batches:
         if batch.num_rows == 0:
             continue
-        _check_columns(batch.schema.names, wanted, sources)
+        _check_columns(batch.schema.names, wanted, modalities)
         columns = {name: batch.column(column) for name, column in wanted.items()}
         for name in batch.schema.names:
-            if name not in dropped and (name != id_column or any(s.column == name for s in sources.values())):
+            if name not in dropped and (name != id_column or name in inputs):
                 columns.setdefault(name, batch.column(name))
         columns["id"] = _names(columns["id"], "id")
         columns["label"] = _labels(columns.get("label", pa.nulls(batch.num_rows)))
         yield pa.RecordBatch.from_pydict({name: _plain_type(column) for name, column in columns.items()})
 
 
-def _check_columns(names: list[str], wanted: Mapping[str, str], sources: Mapping[str, Source]) -> None:
+def _check_columns(names: list[str], wanted: Mapping[str, str], modalities: Mapping[str, Modality]) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DataError(f"items: column {repeated[0]!r} is there more than once; rename one of them")
-    asked = list(wanted.items()) + [(f"modalities.{name}.column", s.column) for name, s in sources.items()]
+    asked = list(wanted.items()) + [(f"modalities.{name}.column", m.column) for name, m in modalities.items()]
     for option, column in asked:
         if column not in names:
             near = did_you_mean(column, names)
@@ -172,7 +158,7 @@ def _refuse_repeated_ids(digests: npt.NDArray[np.uint64], items: StagedItems) ->
         return
     order = np.argsort(digests, kind="stable")
     equal = np.flatnonzero(digests[order[1:]] == digests[order[:-1]])
-    read = items.reader(Source("id"))
+    read = items.reader("id")
     for first, second in sorted((int(order[at]), int(order[at + 1])) for at in equal):
         identifier = read(second, second + 1)[0]
         if read(first, first + 1)[0] == identifier:

@@ -1,37 +1,66 @@
-"""What a run was asked for: written beside its shards, so that a later run can tell whether they still hold."""
+"""What a run was asked for and what of it is done: the folder in which it collects shards, inside the store's own.
+
+::
+
+    OUT/                     the finished store, or nothing yet
+    OUT/.embedding/          the run: embed.json (EmbedState), digests of the inputs, staged items,
+        embeddings/          whole shards,
+        notes/               and beside each shard what became of its rows; written before the shard
+
+A shard that is there is whole, and so is its note: that is all a killed run needs to go on.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from torch import nn
 
 from estitchup_pl.embed.staging import Digests
 from estitchup_pl.errors import StoreError
+from estitchup_pl.store import shard_path
 from estitchup_pl.store.files import atomic_path
 
+WORK_NAME: Final = ".embedding"
 STATE_NAME: Final = "embed.json"
 DIGESTS_NAME: Final = "embed_inputs.parquet"
+STAGE_NAME: Final = "items.arrow"
+_NOTES_NAME: Final = "notes"
 _VERSION: Final = 1
 
 
 @dataclass(frozen=True)
-class RunState:
-    """Content of ``embed.json``.
+class Unit:
+    """One shard of one modality: what a process embeds and writes as a whole.
+
+    Attributes:
+        modality: Name of the modality.
+        shard: Index of the shard.
+        first: First row of the shard.
+        start: First row to embed; above ``first`` where a store's last shard is filled up with new items.
+        stop: Row after the last.
+    """
+
+    modality: str
+    shard: int
+    first: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class EmbedState:
+    """Content of ``embed.json``: what decides the embeddings, so that a later run can tell whether they still hold.
 
     Attributes:
         rows: Rows of the input table.
         rows_per_shard: Rows in every shard but the last.
-        precision: Precision of the Trainer.
+        precision: Precision in which the encoders run.
         modalities: For each modality the settings that decide its embeddings.
         carried: For each modality how many rows are taken over from the finished store in the same folder.
         truncation: For each modality ``[rows, tokens]`` that were cut off; known once the run is finished.
@@ -44,13 +73,28 @@ class RunState:
     carried: dict[str, int] = field(default_factory=dict)
     truncation: dict[str, list[int]] = field(default_factory=dict)
 
-    def differences(self, other: RunState) -> list[str]:
+    def differences(self, other: EmbedState) -> list[str]:
         """List what ``other``, the newer one, changes in the settings; rows and inputs are left out."""
         return [
             *_differences("rows_per_shard", self.rows_per_shard, other.rows_per_shard),
-            *_differences("trainer.precision", self.precision, other.precision),
+            *_differences("precision", self.precision, other.precision),
             *_differences("modalities", self.modalities, other.modalities),
         ]
+
+    def units(self) -> list[Unit]:
+        """Units of the run in the order they are worked on, finished ones included; carried shards are no units."""
+        size, units = self.rows_per_shard, []
+        for modality in self.modalities:
+            carried = self.carried.get(modality, 0)
+            for first in range(carried // size * size, self.rows, size):
+                start, stop = max(first, carried), min(first + size, self.rows)
+                if start < stop:
+                    units.append(Unit(modality, first // size, first, start, stop))
+        return units
+
+    def missing_units(self, work: Path) -> list[Unit]:
+        """Units whose shard is not in the run's folder yet."""
+        return [unit for unit in self.units() if not shard_path(work, unit.modality, unit.shard).exists()]
 
     def write(self, folder: Path, digests: Digests) -> None:
         """Write the state and the digests of the inputs; the state last."""
@@ -60,7 +104,7 @@ class RunState:
             temporary.write_text(json.dumps({"version": _VERSION, **asdict(self)}, indent=2) + "\n", "utf-8")
 
     @classmethod
-    def read(cls, folder: Path) -> RunState:
+    def read(cls, folder: Path) -> EmbedState:
         """Read the state in ``folder``.
 
         Raises:
@@ -77,36 +121,51 @@ class RunState:
                 f"{path}: damaged ({error}). Run again with --restart to embed everything anew."
             ) from error
 
-    def restricted(self, modalities: set[str]) -> RunState:
-        """The state with some of its modalities only."""
-        return replace(self, modalities={name: self.modalities[name] for name in self.modalities if name in modalities})
-
 
 def read_digests(folder: Path) -> Digests:
-    """Read what :meth:`RunState.write` wrote beside the state."""
+    """Read what :meth:`EmbedState.write` wrote beside the state."""
     table = pq.read_table(folder / DIGESTS_NAME)
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
-def first_difference(old: Digests, new: Digests) -> tuple[int, str] | None:
-    """First row, and its modality, whose input changed between two tables of one length; ``None`` if none did."""
-    changed = {name: np.flatnonzero(old[name] != new[name]) for name in old.keys() & new.keys()}
-    rows = [(int(where[0]), name) for name, where in changed.items() if len(where)]
-    return min(rows, default=None)
+@dataclass
+class Note:
+    """What became of the rows of one unit, beside their embeddings; rows count from the table's beginning.
+
+    Attributes:
+        missing: Rows with nothing to embed.
+        failed: Rows that could not be embedded, with the reason.
+        truncated: Rows that were cut off.
+        cut: By how much in all, in tokens.
+    """
+
+    missing: list[int] = field(default_factory=list)
+    failed: list[tuple[int, str]] = field(default_factory=list)
+    truncated: int = 0
+    cut: int = 0
+
+    def add(self, other: Note) -> None:
+        """Take over what another note says."""
+        self.missing += other.missing
+        self.failed += other.failed
+        self.truncated += other.truncated
+        self.cut += other.cut
+
+    def write(self, work: Path, unit: Unit) -> None:
+        """Write the note of a unit, whole or not at all."""
+        with atomic_path(_note_path(work, unit)) as temporary:
+            temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def read(cls, work: Path, unit: Unit) -> Note:
+        """Read the note of a finished unit."""
+        content = json.loads(_note_path(work, unit).read_text(encoding="utf-8"))
+        content["failed"] = [(int(row), str(reason)) for row, reason in content["failed"]]
+        return cls(**content)
 
 
-def weights_digest(module: nn.Module) -> str:
-    """Digest of all parameters and buffers, by name, shape and bits."""
-    content = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(module.state_dict().items()):
-        content.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        content.update(_bytes(tensor))
-    return content.hexdigest()
-
-
-def _bytes(tensor: torch.Tensor) -> bytes:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+def _note_path(work: Path, unit: Unit) -> Path:
+    return work / _NOTES_NAME / unit.modality / f"{unit.shard:05d}.json"
 
 
 def _differences(name: str, old: Any, new: Any) -> Iterator[str]:

@@ -110,7 +110,7 @@ class TextEmbedder(Embedder):
         self.model_args = dict(model_args or {})
 
     def load(self) -> None:
-        """Load tokenizer and model, in float32 (the Trainer's ``precision`` decides what it runs in)."""
+        """Load tokenizer and model, in float32 (the option ``precision`` decides what it runs in)."""
         transformers = require("transformers", "embed", "TextEmbedder")
         with _quiet(transformers), _explain_failure(self.encoder_name, self.revision):
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(

@@ -37,8 +37,8 @@ def small_encoders(folder: Path) -> list[str]:
         "image.embedder.init_args.model": "test_efficientnet",
         "image.embedder.init_args.checkpoint": folder / "weights.pth",
     }
-    trainer = ["--trainer.accelerator", "cpu", "--trainer.devices", "1"]
-    return [*trainer, *(word for name, value in options.items() for word in (f"--modalities.{name}", str(value)))]
+    device = ["--accelerator", "cpu", "--devices", "1"]
+    return [*device, *(word for name, value in options.items() for word in (f"--modalities.{name}", str(value)))]
 
 
 def more_products(root: Path, count: int) -> None:
@@ -103,7 +103,8 @@ out: store
 items: {class_path: TableFile, init_args: {path: items.csv}}
 modalities:
   title: {column: title, embedder: {class_path: own_encoder.Lengths, init_args: {scale: 3}}}
-trainer: {accelerator: cpu, devices: 1}
+accelerator: cpu
+devices: 1
 """
 
 
@@ -150,20 +151,22 @@ def test_new_items_are_added_and_a_broken_one_is_named(run: Run, tmp_path: Path)
         (("class_path: TableFile", "class_path: TabelFile"), [], "no class 'TabelFile'; did you mean 'TableFile'"),
         (("scale:", "scael:"), [], "Lengths has no argument 'scael'; did you mean 'scale'"),
         (("column:", "colum:"), [], "no argument 'colum'; did you mean 'column'"),
-        (("devices:", "device:"), [], "no option 'trainer.device'; did you mean 'devices'"),
+        (("devices:", "device:"), [], "no option 'device'; did you mean 'devices'"),
         (("out:", "outt:"), [], "own.yaml, line 2: there is no option 'outt'; did you mean 'out'"),
         (
             ("store", "store"),
             ["--rows_per", "8"],
             "there is no option --rows_per; did you mean '--rows_per_shard'",
         ),
-        (("store", "store"), ["--trainer.dev", "8"], "--trainer.dev; did you mean '--trainer.devices'"),
+        (("store", "store"), ["--device", "8"], "--device; did you mean '--devices'"),
         (("store", "store"), ["--rest"], "--rest; did you mean '--restart'"),
         (("store", "store"), ["--on_error", "skip"], "on_error"),
         (("store", "store"), ["--config", "gone.yaml"], "gone.yaml: No such file"),
         (("items.csv", "item.csv"), [], "there is no file or folder item.csv"),
         (("column: title", "column: titel"), [], "no column 'titel'; did you mean 'title'"),
-        (("devices: 1", "devices: 1, strategy: fsdp"), [], "fsdp"),
+        (("devices: 1", "strategy: fsdp"), [], "fsdp"),
+        (("devices: 1", "devices: 0"), [], "Fabric cannot work with accelerator 'cpu', devices 0"),
+        (("devices: 1", "precision: 8"), [], "line 7: expected one of 32-true, 16-mixed"),
     ],
 )
 def test_wrong_calls_are_answered_with_the_nearest_name_and_leave_nothing_behind(
@@ -186,8 +189,7 @@ def test_help_names_every_option_and_does_not_import_the_encoders_libraries(run:
     for option in ("out", "items", "modalities", "id", "label", "on_error", "rows_per_shard", "workers", "restart"):
         assert f"--{option}" in text
     for option in ("accelerator", "devices", "num_nodes", "strategy", "precision"):
-        assert f"--trainer.{option}" in text
-    assert "max_epochs" not in text
+        assert f"--{option}" in text
 
 
 def test_every_recipe_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from raw_catalogue import picture
-from toys import quiet_trainer, write_table
+from toys import embed_on_cpu, write_table
 
-from estitchup_pl.embed import ImageEmbedder, Modality, Prepared, average_pool, embed_items
+from estitchup_pl.embed import ImageEmbedder, Modality, Prepared, average_pool
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.store import EmbeddingStore
 
@@ -152,7 +152,7 @@ def test_pictures_from_a_folder_a_zip_and_a_binary_column_are_the_same(tmp_path:
         name: Modality(embedder=ImageEmbedder("test_resnet", str(tmp_path / "weights.pth")), batch_size=4, **source)
         for name, source in sources.items()
     }
-    embed_items(tmp_path / "store", items, modalities, quiet_trainer(), rows_per_shard=5)
+    embed_on_cpu(tmp_path / "store", items, modalities, rows_per_shard=5)
     store = EmbeddingStore.open(tmp_path / "store")
     store.verify()
     expected = embed(embedder, values).numpy()
@@ -171,7 +171,7 @@ def test_missing_and_broken_pictures_are_listed(tmp_path: Path) -> None:
     torch.manual_seed(0)
     embedder = ImageEmbedder("test_resnet", pretrained=False)
     modality = Modality("path", embedder, root=str(tmp_path), batch_size=2)
-    summary = embed_items(tmp_path / "store", items, {"image": modality}, quiet_trainer(), on_error="missing")
+    summary = embed_on_cpu(tmp_path / "store", items, {"image": modality}, on_error="missing")
     assert (summary.modalities["image"].missing, summary.modalities["image"].failed) == (1, 2)
     failures = pq.read_table(tmp_path / "store" / "failures.parquet").to_pylist()
     assert [(row["id"], row["reason"].split(" ")[0]) for row in failures] == [
@@ -218,7 +218,7 @@ def test_a_root_that_is_not_there_is_said_at_the_start(tmp_path: Path) -> None:
     ):
         modality = Modality("path", ImageEmbedder("test_resnet", pretrained=False), root=str(root))
         with pytest.raises(ConfigError, match=message):
-            embed_items(tmp_path / "store", items, {"image": modality}, quiet_trainer())
+            embed_on_cpu(tmp_path / "store", items, {"image": modality})
 
 
 REAL = {
@@ -246,7 +246,7 @@ def test_real_pictures_equal_timms_own_forward_and_their_neighbours_name_the_cat
         dtype="float32",
     )
     items = write_table(tmp_path / "items.parquet", table.to_pydict())
-    embed_items(tmp_path / "store", items, {"image": modality}, quiet_trainer())
+    embed_on_cpu(tmp_path / "store", items, {"image": modality})
     embeddings = EmbeddingStore.open(tmp_path / "store").gather(np.arange(240))
 
     model = timm.create_model("mobilenetv2_100", checkpoint_path=checkpoint, num_classes=1000, pad_type="same").eval()

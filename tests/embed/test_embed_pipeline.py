@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +15,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toys import Letters, Streamed, words, write_table
 
-from estitchup_pl.embed.pipeline import BatchStream, Feed, WorkBatch, split_batches
-from estitchup_pl.embed.staging import Source, StagedItems, reorder_items, stage_items
-from estitchup_pl.embed.state import RunState, first_difference, read_digests, weights_digest
-from estitchup_pl.embed.workspace import Note, Unit, all_units, missing_units, read_note, write_note
+from estitchup_pl.embed import Modality
+from estitchup_pl.embed.modality import weights_digest
+from estitchup_pl.embed.preparing import Chunk, Feed, prepared_ahead, split_batches
+from estitchup_pl.embed.staging import StagedItems, reorder_items, stage_items
+from estitchup_pl.embed.state import EmbedState, Note, Unit, read_digests
 from estitchup_pl.errors import ConfigError, StoreError
 from estitchup_pl.store import write_shard
 
 TEXT = st.one_of(st.none(), st.sampled_from(["", "abc", "broken", "nothing", "h" * 30]), st.text("abcdef", max_size=30))
 
 
-def stream(texts: list, units: list[Unit], encoder: type = Letters, batch_size: int = 3) -> BatchStream:
-    feed = Feed(encoder(), lambda start, stop: [text or None for text in texts[start:stop]], None, batch_size)
-    return BatchStream(units, {"title": feed}, workers=2)
+def prepared(texts: list, units: list[Unit], encoder: type = Letters, batch_size: int = 3) -> list[Chunk]:
+    modality = Modality("title", encoder(), batch_size=batch_size)
+    return list(prepared_ahead(units, {"title": Feed(modality, lambda start, stop: texts[start:stop])}, workers=2))
 
 
 def units_of(rows: int, size: int, start: int = 0) -> list[Unit]:
-    state = RunState(rows, size, "32-true", {"title": {}}, carried={"title": start})
-    return all_units(state)
+    return EmbedState(rows, size, "32-true", {"title": {}}, carried={"title": start}).units()
 
 
 @settings(deadline=None, max_examples=60)
@@ -42,33 +43,27 @@ def test_every_row_is_embedded_missing_or_failed_exactly_once(
     texts: list, size: int, batch_size: int, encoder: type
 ) -> None:
     units = units_of(len(texts), size)
-    batches = list(stream(texts, units, encoder, batch_size))
     fate: Counter[int] = Counter()
-    for batch in batches:
-        for row, source in zip(batch.rows.tolist(), batch.source.tolist(), strict=True):
-            assert batch.inputs[source] == texts[batch.unit.first + row]
-            fate[batch.unit.first + row] += 1
-        if batch.inputs is not None:
-            assert 1 <= len(batch.inputs) <= batch_size
-    notes = {batch.unit: batch.note for batch in batches if batch.note is not None}
-    assert list(notes) == units
-    for note in notes.values():
-        assert all(texts[row] in (None, "", "nothing") for row in note.missing)
+    seen = []
+    for unit, batches, note in prepared(texts, units, encoder, batch_size):
+        seen.append(unit)
+        for inputs, rows in batches:
+            assert 1 <= len(inputs) <= batch_size
+            for value, same in zip(inputs, rows, strict=True):
+                assert all(texts[row] == value for row in same)
+                fate.update(same)
+        assert all(not (texts[row] or "").strip() or texts[row] == "nothing" for row in note.missing)
         assert all(texts[row] == "broken" and why == "ValueError: cannot be read" for row, why in note.failed)
         fate.update([*note.missing, *(row for row, _ in note.failed)])
+    assert [unit for unit, _ in groupby(seen)] == units
     assert fate == Counter(range(len(texts)))
-    assert sum(batch.done for batch in batches) == len(texts)
-    reported = sorted(row for batch in batches for row, _ in batch.failed)
-    assert reported == [row for row, text in enumerate(texts) if text == "broken"]
 
 
 @pytest.mark.parametrize("encoder", [Letters, Streamed])
 def test_batches_of_a_shard_do_not_depend_on_what_else_there_is_to_do(encoder: type) -> None:
     texts, units = words(50), units_of(50, 20)
-    together = list(stream(texts, units, encoder))
-    alone = list(stream(texts, units[1:2], encoder))
-    mine = [batch for batch in together if batch.unit == units[1]]
-    assert [batch.inputs for batch in mine] == [batch.inputs for batch in alone]
+    together, alone = prepared(texts, units, encoder), prepared(texts, units[1:2], encoder)
+    assert [chunk for chunk in together if chunk.unit == units[1]] == alone
 
 
 @given(st.lists(st.integers(1, 600), max_size=60).map(lambda lengths: sorted(lengths, reverse=True)), st.integers(1, 9))
@@ -88,15 +83,7 @@ def test_an_error_that_no_value_escapes_ends_the_run() -> None:
             raise ConfigError("set root")
 
     with pytest.raises(ConfigError, match="set root"):
-        list(stream(["a"], units_of(1, 1), Hopeless))
-
-
-def test_a_batch_moves_to_a_device_as_a_copy() -> None:
-    batch = WorkBatch(units_of(1, 1)[0], torch.ones(2), torch.tensor([0, 1]), torch.tensor([0, 1]), 2, Note())
-    moved = batch.to_device(torch.device("meta"), lambda inputs: inputs.half())
-    assert (moved.inputs.device.type, moved.inputs.dtype, moved.rows.device.type) == ("meta", torch.float16, "meta")
-    assert (batch.inputs.device.type, batch.inputs.dtype) == ("cpu", torch.float32)
-    assert (moved.unit, moved.done, moved.note) == (batch.unit, 2, batch.note)
+        prepared(["a"], units_of(1, 1), Hopeless)
 
 
 @pytest.mark.parametrize("rows", [1, 256, 257, 1000])
@@ -104,23 +91,22 @@ def test_staged_rows_are_read_back_over_batch_boundaries_and_in_another_order(tm
     texts = words(rows)
     items = write_table(tmp_path / "a.parquet", {"sku": range(rows), "title": pa.array(texts).dictionary_encode()})
     path = tmp_path / "items.arrow"
-    source = Source("title")
-    digests = stage_items(items, "sku", None, {"title": source}, path)["title"]
+    digests = stage_items(items, "sku", None, {"title": Modality("title", Letters())}, path)["title"]
     staged = StagedItems(path)
-    read = staged.reader(source)
+    read = staged.reader("title")
     assert staged.rows == rows == len(digests)
     for start, stop in ((0, rows), (rows // 3, rows), (rows // 2, rows // 2 + 1), (max(rows - 300, 0), rows - 1)):
         assert read(start, stop) == texts[start:stop]
     order = np.random.default_rng(0).permutation(rows)
     reorder_items(path, order)
-    assert StagedItems(path).reader(source)(0, rows) == [texts[row] for row in order]
+    assert StagedItems(path).reader("title")(0, rows) == [texts[row] for row in order]
     assert StagedItems(path).table()["id"].to_pylist() == [str(row) for row in order]
 
 
 def test_digests_tell_ids_values_and_types_apart(tmp_path: Path) -> None:
     def digest(identifier: str, value: object) -> int:
         items = write_table(tmp_path / "a.parquet", {"id": [identifier], "v": [value]})
-        return int(stage_items(items, "id", None, {"v": Source("v")}, tmp_path / "a.arrow")["v"][0])
+        return int(stage_items(items, "id", None, {"v": Modality("v", Letters())}, tmp_path / "a.arrow")["v"][0])
 
     values = [
         ("1", "a"),
@@ -138,22 +124,15 @@ def test_digests_tell_ids_values_and_types_apart(tmp_path: Path) -> None:
 
 
 def test_state_and_digests_come_back_and_damage_is_named(tmp_path: Path) -> None:
-    state = RunState(3, 2, "32-true", {"title": {"column": "title"}}, {"title": 1}, {"title": [1, 2]})
+    state = EmbedState(3, 2, "32-true", {"title": {"column": "title"}}, {"title": 1}, {"title": [1, 2]})
     digests = {"title": np.array([1, 2**64 - 1, 3], np.uint64)}
     state.write(tmp_path, digests)
-    assert RunState.read(tmp_path) == state
+    assert EmbedState.read(tmp_path) == state
     np.testing.assert_array_equal(read_digests(tmp_path)["title"], digests["title"])
     for damage in ("{", json.dumps({"version": 99}), json.dumps({"version": 1, "rows": 3})):
         (tmp_path / "embed.json").write_text(damage)
         with pytest.raises(StoreError, match=r"embed\.json: damaged .*--restart"):
-            RunState.read(tmp_path)
-
-
-def test_the_first_changed_row_is_found() -> None:
-    old = {"a": np.array([1, 2, 3], np.uint64), "b": np.array([4, 5, 6], np.uint64)}
-    assert first_difference(old, old) is None
-    assert first_difference(old, old | {"b": np.array([4, 0, 0], np.uint64)}) == (1, "b")
-    assert first_difference(old, {"b": old["b"], "c": old["a"]}) is None
+            EmbedState.read(tmp_path)
 
 
 def test_weights_have_the_same_digest_exactly_as_long_as_they_are_the_same() -> None:
@@ -166,16 +145,16 @@ def test_weights_have_the_same_digest_exactly_as_long_as_they_are_the_same() -> 
 
 
 def test_units_leave_carried_shards_out_and_fill_up_the_last_one(tmp_path: Path) -> None:
-    state = RunState(10, 4, "32-true", {"a": {}, "b": {}}, carried={"a": 6})
+    state = EmbedState(10, 4, "32-true", {"a": {}, "b": {}}, carried={"a": 6})
     wanted = [Unit("a", 1, 4, 6, 8), Unit("a", 2, 8, 8, 10)]
     wanted += [Unit("b", 0, 0, 0, 4), Unit("b", 1, 4, 4, 8), Unit("b", 2, 8, 8, 10)]
-    assert all_units(state) == wanted
-    assert all_units(RunState(6, 4, "32-true", {"a": {}}, carried={"a": 6})) == []
+    assert state.units() == wanted
+    assert EmbedState(6, 4, "32-true", {"a": {}}, carried={"a": 6}).units() == []
     write_shard(tmp_path, "b", 1, np.ones((4, 2), np.float32))
-    assert missing_units(tmp_path, state) == [unit for unit in wanted if unit != wanted[3]]
+    assert state.missing_units(tmp_path) == [unit for unit in wanted if unit != wanted[3]]
 
 
 def test_notes_come_back(tmp_path: Path) -> None:
     unit, note = Unit("a", 1, 4, 6, 8), Note([6], [(7, "why")], 1, 20)
-    write_note(tmp_path, unit, note)
-    assert read_note(tmp_path, unit) == note
+    note.write(tmp_path, unit)
+    assert Note.read(tmp_path, unit) == note

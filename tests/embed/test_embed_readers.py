@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from raw_catalogue import write_fashion
-from toys import Letters, quiet_trainer
+from toys import Letters, embed_on_cpu
 
-from estitchup_pl.embed import Modality, embed_items
-from estitchup_pl.embed.sources import cell_value
+from estitchup_pl.embed import Modality
+from estitchup_pl.embed.modality import cell_value
 from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.tables import DatasetFolder, FashionProductImages, ItemReader, TableFile
@@ -187,7 +187,7 @@ def test_the_same_table_in_any_form_gives_the_same_store(tmp_path: Path, suffix:
         path.write_text("\n".join(map(json.dumps, lines)))
     else:
         pq.write_table(pa.table(table), path)
-    embed_items(tmp_path / "store", TableFile(path), {"title": Modality("title", Letters())}, quiet_trainer())
+    embed_on_cpu(tmp_path / "store", TableFile(path), {"title": Modality("title", Letters())})
     store = EmbeddingStore.open(tmp_path / "store")
     store.verify()
     assert store.items.to_pydict() == table | {"has_title": [True, False, True]}

@@ -49,7 +49,7 @@ def wait_for(log: Path, count: int, alive: Callable[[], bool]) -> None:
 def start(folder: Path, count: int) -> list[ForkServerProcess]:
     """Start a run on ``count`` processes that find each other as under any launcher."""
     context = multiprocessing.get_context("forkserver")  # imports once, then starts a process in a moment
-    context.set_forkserver_preload(["toys"])
+    context.set_forkserver_preload(["toys", "lightning.fabric"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -100,12 +100,14 @@ modalities:
   note: {{column: note, batch_size: 8, embedder: {{class_path: encoders.Streamed}}}}
 rows_per_shard: 32
 on_error: missing
-trainer: {{accelerator: cpu, devices: 2, strategy: ddp}}
+accelerator: cpu
+devices: 2
+strategy: ddp
 """
 
 
 def test_the_command_starts_two_processes_whose_store_is_that_of_one(folder: Path) -> None:
-    """Lightning's own launcher, and encoders of one's own in a module beside the config."""
+    """Lightning Fabric's own launcher, and encoders of one's own in a module beside the config."""
     (folder / "encoders.py").write_text((TESTS / "toys.py").read_text())
     (folder / "config.yaml").write_text(CONFIG.format(folder=folder))
     result = subprocess.run(

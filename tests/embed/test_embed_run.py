@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from toys import Letters, Streamed, expected, files, quiet_trainer, words, write_table
+from toys import Letters, Streamed, embed_on_cpu, expected, files, words, write_table
 
-from estitchup_pl.embed import EmbedSummary, Modality, embed_items, publishing, staging
-from estitchup_pl.embed.workspace import WORK_NAME
+from estitchup_pl.embed import EmbedSummary, Modality, finish, staging
+from estitchup_pl.embed.state import WORK_NAME
 from estitchup_pl.errors import ConfigError, DataError, StoreError
 from estitchup_pl.store import EmbeddingStore
 
@@ -23,8 +23,8 @@ def embed(folder: Path, columns: dict, modalities: dict | None = None, **options
     """Embed a table made of ``columns`` to ``folder/store``."""
     reader = write_table(folder / "items.parquet", columns)
     modalities = modalities or {"title": Modality("title", Letters(), batch_size=4, dtype="float32")}
-    options = {"rows_per_shard": 16, "trainer": quiet_trainer()} | options
-    summary = embed_items(folder / "store", reader, modalities, **options)
+    options = {"rows_per_shard": 16} | options
+    summary = embed_on_cpu(folder / "store", reader, modalities, **options)
     assert summary is not None
     return summary
 
@@ -133,7 +133,7 @@ def test_a_modality_without_any_embedding_is_no_store(tmp_path: Path) -> None:
         ({}, {"dtype": "float16"}, r"modalities.title.dtype: was 'float32', is 'float16'"),
         ({}, {"column": "other"}, r"modalities.title.column: was 'title', is 'other'"),
         ({"rows_per_shard": 8}, {}, r"rows_per_shard: was 16, is 8"),
-        ({"trainer": "bf16-mixed"}, {}, r"trainer.precision: was '32-true', is 'bf16-mixed'"),
+        ({"precision": "bf16-mixed"}, {}, r"  precision: was '32-true', is 'bf16-mixed'"),
     ],
 )
 @pytest.mark.parametrize("finished", [True, False])
@@ -143,8 +143,6 @@ def test_changed_settings_are_refused_with_the_change_unless_told_to_start_anew(
     texts = words(20)
     columns = {"id": np.arange(20), "title": texts, "other": texts}
     interrupted_or_not(tmp_path, columns, finished)
-    if "trainer" in options:
-        options = {"trainer": quiet_trainer(precision=options["trainer"])}
     modality = {"column": "title", "embedder": Letters(), "batch_size": 4, "dtype": "float32"} | modality
     changed = {"title": Modality(**modality)}
     what = "the store in" if finished else "the unfinished run in"
@@ -162,7 +160,7 @@ def interrupted_or_not(folder: Path, columns: dict, finished: bool) -> None:
     if finished:
         embed(folder, columns)
     else:
-        with mock.patch("estitchup_pl.embed.run.finish", side_effect=KeyError), pytest.raises(KeyError):
+        with mock.patch("estitchup_pl.embed.loop.finish", side_effect=KeyError), pytest.raises(KeyError):
             embed(folder, columns)
 
 
@@ -235,32 +233,32 @@ class Crash(BaseException):
 def test_a_run_that_dies_while_the_store_is_put_in_place_is_completed_by_the_next(
     tmp_path: Path, appending: bool
 ) -> None:
-    """At every single rename: the folder holds the old store, none, or the new one, and the next run mends it."""
+    """At every single rename: the folder holds the old store, none, or the new one, and the next run completes it."""
     texts, ready = words(50), tmp_path / "ready"
     columns = {"id": np.arange(50), "title": texts}
     ready.mkdir()
     if appending:
         embed(ready, {"id": np.arange(20), "title": texts[:20]})
-    with mock.patch.object(publishing, "publish", side_effect=Crash), pytest.raises(Crash):
+    with mock.patch.object(finish, "publish", side_effect=Crash), pytest.raises(Crash):
         embed(ready, columns)
     whole = tmp_path / "whole"
     shutil.copytree(ready, whole)
-    publishing.publish(whole / "store")
+    finish.publish(whole / "store")
     assert not (whole / "store" / WORK_NAME).exists()
 
     for steps in range(20):
         folder = tmp_path / str(steps)
         shutil.copytree(ready, folder)
         try:
-            with mock.patch.object(publishing.os, "replace", dies_after(steps)):
-                publishing.publish(folder / "store")
+            with mock.patch.object(finish.os, "replace", dies_after(steps)):
+                finish.publish(folder / "store")
         except Crash:
             if (folder / "store" / "store.json").exists():
                 EmbeddingStore.open(folder / "store").verify()
             if steps % 4 == 0:
                 assert embed(folder, columns).embedded == 0
             else:
-                publishing.publish(folder / "store")
+                finish.publish(folder / "store")
             assert files(folder / "store") == files(whole / "store")
         else:
             break
@@ -268,7 +266,7 @@ def test_a_run_that_dies_while_the_store_is_put_in_place_is_completed_by_the_nex
 
 
 def dies_after(steps: int) -> Callable[[Path, Path], None]:
-    replace, left = publishing.os.replace, iter(range(steps))
+    replace, left = finish.os.replace, iter(range(steps))
 
     def dying(source: Path, target: Path) -> None:
         if next(left, None) is None:
@@ -284,7 +282,7 @@ def test_restart_keeps_the_old_store_until_the_new_one_is_whole(tmp_path: Path) 
     embed(tmp_path, columns)
     changed = {"title": Modality("title", Letters(gain=2.0), batch_size=4, dtype="float32")}
     fewer = {"id": np.arange(10), "title": texts[:10]}
-    with mock.patch("estitchup_pl.embed.run.finish", side_effect=KeyError), pytest.raises(KeyError):
+    with mock.patch("estitchup_pl.embed.loop.finish", side_effect=KeyError), pytest.raises(KeyError):
         embed(tmp_path, fewer, changed, restart=True)
     np.testing.assert_allclose(titles(tmp_path), expected(texts), rtol=1e-6)
     assert embed(tmp_path, fewer, changed).embedded == 0  # goes on with the new one, without being told again
@@ -305,7 +303,7 @@ def test_folders_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
         embed(tmp_path, columns, restart=True)
     assert EmbeddingStore.open(place).modalities.keys() == {"x"}
     with pytest.raises(ConfigError, match="is a file"):
-        embed_items(tmp_path / "items.parquet", write_table(tmp_path / "a.parquet", columns), {"t": title()})
+        embed_on_cpu(tmp_path / "items.parquet", write_table(tmp_path / "a.parquet", columns), {"t": title()})
 
 
 def title() -> Modality:
@@ -334,18 +332,11 @@ def test_tables_and_options_that_cannot_work_are_explained_before_anything_is_em
         embed(tmp_path, columns, **options)
 
 
-def test_options_of_the_trainer_that_end_a_run_early_are_found_out(tmp_path: Path) -> None:
-    columns = {"id": np.arange(40), "title": words(40)}
-    with pytest.raises(ConfigError, match=r"ended with 3 of 3 shards left to do.*limit_predict_batches"):
-        embed(tmp_path, columns, trainer=quiet_trainer(limit_predict_batches=2))
-    assert embed(tmp_path, columns).embedded == 40
-
-
 @pytest.mark.parametrize("options", [{"modalities": {}}, {"name": "a/b"}])
 def test_modalities_need_a_name_that_can_be_a_folders(tmp_path: Path, options: dict) -> None:
     reader = write_table(tmp_path / "items.parquet", {"id": [1], "title": ["a"]})
     with pytest.raises((ConfigError, StoreError), match=r"at least one|name"):
-        embed_items(tmp_path / "store", reader, {options["name"]: title()} if "name" in options else {})
+        embed_on_cpu(tmp_path / "store", reader, {options["name"]: title()} if "name" in options else {})
 
 
 def test_an_embedder_that_returns_the_wrong_shape_is_named(tmp_path: Path) -> None:
@@ -359,7 +350,7 @@ def test_an_embedder_that_returns_the_wrong_shape_is_named(tmp_path: Path) -> No
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
 def test_other_precisions_give_the_embeddings_to_their_accuracy(tmp_path: Path, precision: str) -> None:
     texts = words(20)
-    embed(tmp_path, {"id": np.arange(20), "title": texts}, trainer=quiet_trainer(precision=precision))
+    embed(tmp_path, {"id": np.arange(20), "title": texts}, precision=precision)
     np.testing.assert_allclose(titles(tmp_path), expected(texts), rtol=2e-2, atol=0.2)
 
 

@@ -13,9 +13,9 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from raw_catalogue import CONFIGS, save_model, word_pieces
-from toys import quiet_trainer, write_table
+from toys import embed_on_cpu, write_table
 
-from estitchup_pl.embed import Modality, Prepared, TextEmbedder, embed_items, first_pool, last_pool, mean_pool
+from estitchup_pl.embed import Modality, Prepared, TextEmbedder, first_pool, last_pool, mean_pool
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.store import EmbeddingStore
 
@@ -115,7 +115,7 @@ def test_the_run_reports_truncation_and_missing_texts(tmp_path: Path) -> None:
     folder = save_model(tmp_path / "model")
     items = write_table(tmp_path / "items.parquet", {"id": range(6), "text": TEXTS})
     modality = Modality("text", TextEmbedder(folder, max_length=20), batch_size=2)
-    summary = embed_items(tmp_path / "store", items, {"text": modality}, quiet_trainer(), rows_per_shard=4)
+    summary = embed_on_cpu(tmp_path / "store", items, {"text": modality}, rows_per_shard=4)
     report = summary.modalities["text"]
     assert (report.embedded, report.missing, report.truncated, report.cut) == (5, 1, 1, 6 * 30 + 2 - 20)
     store = EmbeddingStore.open(tmp_path / "store")
@@ -134,7 +134,7 @@ def test_titles_through_minilm_equal_the_real_embeddings(fashion_dir: Path, tmp_
     rows = np.sort(np.random.default_rng(0).choice(len(table), 200, replace=False))
     items = write_table(tmp_path / "items.parquet", table.take(pa.array(rows)).to_pydict())
     modality = Modality("title", TextEmbedder(str(folder), max_length=32))
-    embed_items(tmp_path / "store", items, {"title": modality}, quiet_trainer())
+    embed_on_cpu(tmp_path / "store", items, {"title": modality})
     expected = np.load(fashion_dir / "title.npy", mmap_mode="r")[rows].astype("f4")
     np.testing.assert_allclose(
         EmbeddingStore.open(tmp_path / "store").gather(np.arange(200)).astype("f4"), expected, atol=2e-3, rtol=2e-3

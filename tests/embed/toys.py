@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from estitchup_pl.embed import Embedder, Modality, embed_items
-from estitchup_pl.embed.run import TRAINER_DEFAULTS
 from estitchup_pl.tables import TableFile
 
 LETTERS = "abcdefgh"
@@ -94,8 +93,7 @@ def write_table(path: Path, columns: Mapping[str, Any]) -> TableFile:
     return TableFile(path)
 
 
-def quiet_trainer(**options: Any) -> Trainer:
-    return Trainer(accelerator="cpu", **{"devices": 1, **TRAINER_DEFAULTS, **options})
+embed_on_cpu = partial(embed_items, accelerator="cpu", devices=1)
 
 
 def run_letters(
@@ -109,7 +107,7 @@ def run_letters(
         seconds: How long a batch takes.
         ranks: Rank of this process, number of processes, and the port at which they meet.
     """
-    several = {}
+    several: dict[str, Any] = {}
     if ranks is not None:
         rank, count, port = map(str, ranks)
         os.environ |= {"LOCAL_RANK": rank, "NODE_RANK": "0", "WORLD_SIZE": count}
@@ -117,14 +115,14 @@ def run_letters(
         several = {"devices": int(count), "strategy": "ddp"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        embed_items(
+        embed_on_cpu(
             Path(folder, "store"),
             TableFile(Path(folder, "items.parquet")),
             {
                 "title": Modality("title", Letters(log=log, seconds=seconds), batch_size=8, dtype="float32"),
                 "note": Modality("note", Streamed(log=log, seconds=seconds), batch_size=8),
             },
-            trainer=quiet_trainer(**several),
+            **several,
             rows_per_shard=32,
             on_error="missing",
         )

@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from estitchup_pl.embed.staging import StagedItems
-from estitchup_pl.embed.state import DIGESTS_NAME, STATE_NAME, RunState, read_digests
-from estitchup_pl.embed.workspace import STAGE_NAME, WORK_NAME, Note, all_units, read_note
+from estitchup_pl.embed.state import DIGESTS_NAME, STAGE_NAME, STATE_NAME, WORK_NAME, EmbedState, Note, read_digests
 from estitchup_pl.errors import DataError
 from estitchup_pl.store import (
     HEADER_NAME,
@@ -55,7 +54,37 @@ class ModalityReport:
     cut: int
 
 
-def finish(out: Path, state: RunState, infos: Mapping[str, ModalityInfo]) -> dict[str, ModalityReport]:
+@dataclass(frozen=True)
+class EmbedSummary:
+    """What a run did.
+
+    Attributes:
+        out: Folder of the store.
+        rows: Items in the store.
+        embedded: Values that this run embedded, over all modalities and processes; the rest was there already.
+        seconds: How long it took, from the start of the encoders to the store.
+        modalities: Counts of each modality over the whole store.
+    """
+
+    out: Path
+    rows: int
+    embedded: int
+    seconds: float
+    modalities: dict[str, ModalityReport]
+
+    def __str__(self) -> str:
+        rate = self.embedded / self.seconds if self.seconds else 0.0
+        lines = [
+            f"{self.out}: {self.rows} items; {self.embedded} values in {self.seconds:.1f} s ({rate:.0f} rows/s)",
+            f"{'modality':<16}{'embedded':>10}{'missing':>10}{'failed':>10}{'truncated':>10}{'tokens cut':>12}",
+        ]
+        for name, report in self.modalities.items():
+            counts = f"{report.embedded:>10}{report.missing:>10}{report.failed:>10}{report.truncated:>10}"
+            lines.append(f"{name:<16}{counts}{report.cut:>12}")
+        return "\n".join(lines)
+
+
+def finish(out: Path, state: EmbedState, infos: Mapping[str, ModalityInfo]) -> dict[str, ModalityReport]:
     """Write what belongs to a store beside the shards, and put the store in place.
 
     Raises:
@@ -120,14 +149,14 @@ def _holds_files(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
-def _notes(work: Path, state: RunState) -> dict[str, Note]:
+def _notes(work: Path, state: EmbedState) -> dict[str, Note]:
     notes = {name: Note() for name in state.modalities}
-    for unit in all_units(state):
-        notes[unit.modality].add(read_note(work, unit))
+    for unit in state.units():
+        notes[unit.modality].add(Note.read(work, unit))
     return notes
 
 
-def _flags(out: Path, state: RunState, modality: str, note: Note) -> npt.NDArray[np.bool_]:
+def _flags(out: Path, state: EmbedState, modality: str, note: Note) -> npt.NDArray[np.bool_]:
     """Which rows have the modality ``(rows,)``."""
     present = np.ones(state.rows, dtype=np.bool_)
     if carried := state.carried.get(modality, 0):
@@ -137,7 +166,7 @@ def _flags(out: Path, state: RunState, modality: str, note: Note) -> npt.NDArray
     return present
 
 
-def _failures(out: Path, state: RunState, notes: Mapping[str, Note], ids: pa.ChunkedArray) -> pa.Table:
+def _failures(out: Path, state: EmbedState, notes: Mapping[str, Note], ids: pa.ChunkedArray) -> pa.Table:
     rows = [(ids[row].as_py(), name, reason) for name, note in notes.items() for row, reason in note.failed]
     new = pa.Table.from_pylist([dict(zip(_FAILURES.names, row, strict=True)) for row in rows], schema=_FAILURES)
     if not any(state.carried.values()):
@@ -145,8 +174,8 @@ def _failures(out: Path, state: RunState, notes: Mapping[str, Note], ids: pa.Chu
     return pa.concat_tables([pq.read_table(out / FAILURES_NAME), new])
 
 
-def _truncation(out: Path, state: RunState, notes: Mapping[str, Note]) -> dict[str, list[int]]:
-    old = RunState.read(out).truncation if any(state.carried.values()) else {}
+def _truncation(out: Path, state: EmbedState, notes: Mapping[str, Note]) -> dict[str, list[int]]:
+    old = EmbedState.read(out).truncation if any(state.carried.values()) else {}
     nothing = [0, 0]
     return {
         name: [sum(pair) for pair in zip(old.get(name, nothing), (note.truncated, note.cut), strict=True)]
@@ -157,4 +186,4 @@ def _truncation(out: Path, state: RunState, notes: Mapping[str, Note]) -> dict[s
 def _refuse_empty(modality: str, failures: pa.Table) -> None:
     mine = failures.filter(pa.compute.equal(failures["modality"], modality))
     why = f"the first one failed: {mine['reason'][0].as_py()}" if len(mine) else "the column is empty"
-    raise DataError(f"modality {modality!r}: not one item could be embedded; {why}. Mend this and pass --restart.")
+    raise DataError(f"modality {modality!r}: not one item could be embedded; {why}. Fix this and pass --restart.")

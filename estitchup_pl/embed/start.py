@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from estitchup_pl.embed.publishing import publish
-from estitchup_pl.embed.staging import Digests, Source, StagedItems, reorder_items, stage_items
-from estitchup_pl.embed.state import STATE_NAME, RunState, first_difference, read_digests
-from estitchup_pl.embed.workspace import STAGE_NAME, WORK_NAME
+from estitchup_pl.embed.finish import publish
+from estitchup_pl.embed.modality import Modality
+from estitchup_pl.embed.staging import Digests, StagedItems, reorder_items, stage_items
+from estitchup_pl.embed.state import STAGE_NAME, STATE_NAME, WORK_NAME, EmbedState, Unit, read_digests
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.store import HEADER_NAME, ITEMS_NAME
 from estitchup_pl.store.files import TEMPORARY_SUFFIX
@@ -35,10 +34,8 @@ class Request:
         items: Reader of the input table.
         id_column: Column with the items' ids.
         label_column: Column with their labels, if any.
-        sources: For each modality where its values stand.
-        settings: For each modality the settings that decide its embeddings.
+        modalities: The modalities, by name.
         rows_per_shard: Rows in every shard but the last.
-        precision: Precision of the Trainer.
         restart: Drop what an unfinished run left, and replace a finished store.
     """
 
@@ -46,21 +43,24 @@ class Request:
     items: ItemReader
     id_column: str
     label_column: str | None
-    sources: Mapping[str, Source]
-    settings: Mapping[str, dict[str, Any]]
+    modalities: Mapping[str, Modality]
     rows_per_shard: int
-    precision: str
     restart: bool
 
+    @property
+    def work(self) -> Path:
+        """Folder of the run."""
+        return self.out / WORK_NAME
 
-def start_run(request: Request) -> RunState:
-    """Check the input table, stage it in the run's folder and write the state of the run.
+
+def begin(request: Request, precision: str) -> list[Unit]:
+    """Check the input table, stage it in the run's folder, write the state of the run; return what is left to do.
 
     Raises:
         ConfigError: If settings or inputs differ from those of the unfinished run or finished store there.
         DataError: If the input table cannot be used.
     """
-    out, work = request.out, request.out / WORK_NAME
+    out, work = request.out, request.work
     _finish_publication(out)
     _refuse_foreign_folder(out)
     if work.exists() and (request.restart or not (work / STATE_NAME).exists()):
@@ -68,20 +68,22 @@ def start_run(request: Request) -> RunState:
     for left_over in work.rglob(f"*{TEMPORARY_SUFFIX}"):
         left_over.unlink()
     stage = work / STAGE_NAME
-    digests = stage_items(request.items, request.id_column, request.label_column, request.sources, stage)
+    digests = stage_items(request.items, request.id_column, request.label_column, request.modalities, stage)
     ids = StagedItems(stage).table()["id"]
-    new = RunState(len(ids), request.rows_per_shard, request.precision, dict(request.settings))
+    settings = {name: modality.settings() for name, modality in request.modalities.items()}
+    state = EmbedState(len(ids), request.rows_per_shard, precision, settings)
     if (work / STATE_NAME).exists():
-        return _resume(out, new, ids, digests)
-    if (out / HEADER_NAME).exists() and not request.restart:
-        return _append(out, new, ids, digests)
-    new.write(work, digests)
-    return new
+        state = _resume(out, state, ids, digests)
+    elif (out / HEADER_NAME).exists() and not request.restart:
+        state = _append(out, state, ids, digests)
+    else:
+        state.write(work, digests)
+    return state.missing_units(work)
 
 
-def _resume(out: Path, new: RunState, ids: pa.ChunkedArray, digests: Digests) -> RunState:
+def _resume(out: Path, new: EmbedState, ids: pa.ChunkedArray, digests: Digests) -> EmbedState:
     work = out / WORK_NAME
-    old = RunState.read(work)
+    old = EmbedState.read(work)
     _refuse_changes(old.differences(new), f"the unfinished run in {out}")
     if old.rows != new.rows:
         raise ConfigError(
@@ -93,13 +95,14 @@ def _resume(out: Path, new: RunState, ids: pa.ChunkedArray, digests: Digests) ->
     return old
 
 
-def _append(out: Path, new: RunState, ids: pa.ChunkedArray, digests: Digests) -> RunState:
+def _append(out: Path, new: EmbedState, ids: pa.ChunkedArray, digests: Digests) -> EmbedState:
     """Take over every row of the finished store; its order stays, new items follow in the table's order."""
-    work, old = out / WORK_NAME, RunState.read(out)
+    work, old = out / WORK_NAME, EmbedState.read(out)
     gone = [name for name in old.modalities if name not in new.modalities]
     if gone:
         raise ConfigError(f"modality {gone[0]!r} of the store in {out} is no longer in the config. {_RESTART}")
-    _refuse_changes(old.differences(new.restricted(set(old.modalities))), f"the store in {out}")
+    known = {name: new.modalities[name] for name in new.modalities if name in old.modalities}
+    _refuse_changes(old.differences(replace(new, modalities=known)), f"the store in {out}")
     digests = _reorder(work / STAGE_NAME, _order(out, ids), digests)
     kept = {name: values[: old.rows] for name, values in digests.items() if name in old.modalities}
     _refuse_changed_inputs(work, read_digests(out), kept, f"the store in {out}")
@@ -137,10 +140,11 @@ def _refuse_changes(changes: list[str], what: str) -> None:
 
 
 def _refuse_changed_inputs(work: Path, old: Digests, new: Digests, what: str) -> None:
-    change = first_difference(old, new)
-    if change is None:
+    changed = {name: np.flatnonzero(old[name] != new[name]) for name in old.keys() & new.keys()}
+    first = min(((int(rows[0]), name) for name, rows in changed.items() if len(rows)), default=None)
+    if first is None:
         return
-    row, modality = change
+    row, modality = first
     identifier = str(StagedItems(work / STAGE_NAME).table()["id"][row].as_py())
     raise ConfigError(
         f"the input of {what} changed: first in row {row} (id {identifier!r}), modality {modality!r}. {_RESTART}"
