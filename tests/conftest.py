@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,16 @@ os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning 2.6 uses what jsonargparse 4.50 renamed
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: Any) -> Generator[None]:
+    """Say in the closing lines that no browser was found, so that nobody takes the page for tested."""
+    yield
+    left_out = [report for report in terminalreporter.getreports("skipped") if "no browser" in str(report.longrepr)]
+    if left_out:
+        reason = left_out[0].longrepr[2].removeprefix("Skipped: ")
+        terminalreporter.write_line(f"LEFT OUT: {len(left_out)} tests of the report's page; {reason}", yellow=True)
 
 
 def _folder_or_skip(name: str) -> Path:

@@ -32,27 +32,24 @@ class MethodCurves:
 
     Attributes:
         method: Name of the method.
-        accuracies: Known and "none" accuracy over thresholds on the test rows: ``x``, ``series``, ``mean``, ``low``,
-            ``high`` (Fig. 3).
-        reliability: Accuracy and confidence of each bin: ``x``, ``x2``, ``mean``, ``low``, ``high``, ``confidence``
-            (Fig. 4).
-        epochs: Overall and "none" accuracy over epochs, as in Fig. 3, at most 200 of them; empty if a method has no
-            epochs (Fig. 5).
-        ratios: TP / (FP + FN) of known classes and "none" over thresholds on the threshold split, as in Fig. 3
-            (Fig. 6).
-        threshold_accuracies: Overall and "none" accuracy there (Fig. 6).
-        thresholds: Mean threshold of each heuristic: ``x``, ``series`` (Fig. 6).
-        histogram: Share of the test rows in each bin: ``x``, ``x2``, ``mean``, ``low``, ``high`` (Fig. 7).
+        data: Rows by the name under which the charts ask for them.
+
+            - ``accuracies``: known and "none" accuracy over thresholds on the test rows, with ``x``, ``series``,
+              ``mean``, ``low``, ``high`` (Fig. 3).
+            - ``reliability``: accuracy and confidence of each bin, with ``x``, ``x2``, ``mean``, ``low``, ``high``,
+              ``confidence`` (Fig. 4).
+            - ``epochs``: overall and "none" accuracy over epochs, as in Fig. 3, at most 200 of them; empty if a
+              method has no epochs (Fig. 5).
+            - ``ratios``: TP / (FP + FN) of known classes and "none" over thresholds on the threshold split, as in
+              Fig. 3 (Fig. 6).
+            - ``threshold_accuracies``: overall and "none" accuracy there (Fig. 6).
+            - ``thresholds``: mean threshold of each heuristic, with ``x`` and ``series`` (Fig. 6).
+            - ``histogram``: share of the test rows in each bin, with ``x``, ``x2``, ``mean``, ``low``, ``high``
+              (Fig. 7).
     """
 
     method: str
-    accuracies: Rows
-    reliability: Rows
-    epochs: Rows
-    ratios: Rows
-    threshold_accuracies: Rows
-    thresholds: Rows
-    histogram: Rows
+    data: dict[str, Rows]
 
 
 def method_curves(method: str, runs: list[Run]) -> MethodCurves:
@@ -64,16 +61,16 @@ def method_curves(method: str, runs: list[Run]) -> MethodCurves:
     """
     test = [curves_at(run.test, torch.from_numpy(PLOT_GRID)) for run in runs]
     validation = [curves_at(run.validation, torch.from_numpy(PLOT_GRID)) for run in runs]
-    return MethodCurves(
-        method,
-        _series(test, {"known": "accuracy_id", "none": "accuracy_none"}, highest=1.0),
-        _reliability(runs),
-        _epochs(runs),
-        _series(validation, {"known": "ratio_id", "none": "ratio_none"}),
-        _series(validation, {"overall": "accuracy", "none": "accuracy_none"}, highest=1.0),
-        _thresholds(runs),
-        _histogram(runs),
-    )
+    data = {
+        "accuracies": _series(test, {"known": "accuracy_id", "none": "accuracy_none"}, highest=1.0),
+        "reliability": _reliability(runs),
+        "epochs": _epochs(runs),
+        "ratios": _series(validation, {"known": "ratio_id", "none": "ratio_none"}),
+        "threshold_accuracies": _series(validation, {"overall": "accuracy", "none": "accuracy_none"}, highest=1.0),
+        "thresholds": _thresholds(runs),
+        "histogram": _histogram(runs),
+    }
+    return MethodCurves(method, data)
 
 
 def curves_at(decisions: Decisions, thresholds: Tensor) -> ThresholdCurves:
@@ -112,7 +109,7 @@ def _series(trials: list[ThresholdCurves], names: dict[str, str], highest: float
     return [
         row
         for series, field in names.items()
-        for row in _rows(PLOT_GRID, [getattr(trial, field).numpy() for trial in trials], highest, series=series)
+        for row in _rows(PLOT_GRID, [trial._asdict()[field].numpy() for trial in trials], highest, series=series)
     ]
 
 

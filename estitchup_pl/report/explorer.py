@@ -5,6 +5,7 @@ Everything that the page shows is computed and rounded here; the page looks it u
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
@@ -119,10 +120,12 @@ def class_results(runs: list[Run]) -> list[list[Any]]:
         runs: Runs of a method.
 
     Returns:
-        Rows of name, test rows, accuracy at the intersection threshold of each run, mean confidence and AUPR. A
-        class counts where it was trained, else its rows are "none", the last name possible.
+        Rows of name, test rows, training rows (the mean of the trials), accuracy at the intersection threshold of
+        each run, mean confidence and AUPR. A class counts where it was trained, else its rows are "none", the last
+        name possible.
     """
     sums: dict[str, Floats] = {}
+    trained = Counter[str]()
     for run in runs:
         names = [*run.record.class_names, NONE_NAME]
         accepted = run.test.confidence > run.record.thresholds["intersection"]
@@ -132,12 +135,13 @@ def class_results(runs: list[Run]) -> list[list[Any]]:
         columns = [np.bincount(labels, value.double().numpy(), len(names)) for value in values]
         for name, row in zip(names, np.stack(columns, axis=1), strict=True):
             sums[name] = sums.get(name, 0) + row
+        trained.update(run.train_counts)
     rows = [
-        [name, int(count), *(round(float(total / count), 4) for total in totals)]
+        [name, int(count), round(trained[name] / len(runs)), *(round(float(total / count), 4) for total in totals)]
         for name, (count, *totals) in sums.items()
         if count
     ]
-    return sorted(rows, key=lambda row: (row[2], -row[1]))
+    return sorted(rows, key=lambda row: (row[3], -row[1]))
 
 
 def _examples(run: Run, means: dict[str, float]) -> list[list[Any]]:

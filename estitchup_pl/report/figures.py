@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, Final
 
 from estitchup_pl.optional import require
-from estitchup_pl.report.curves import MethodCurves
+from estitchup_pl.report.curves import MethodCurves, Rows
 
 WIDTH, HEIGHT = 270, 190
 GREY: Final = "#808890"  # seen on a light and on a dark page
@@ -36,8 +36,8 @@ class Figure:
         key: Name of its file.
         title: Heading.
         caption: What it shows and how to read it.
-        draw: Draws the panel of a method from data named as the fields of :class:`MethodCurves`.
-        data: Field without which there is nothing to draw.
+        draw: Draws the panel of a method; its data are named as in :attr:`MethodCurves.data`.
+        data: Name of the data without which there is nothing to draw.
     """
 
     key: str
@@ -202,30 +202,32 @@ FIGURES: Final = (
 )
 
 
-def picture(figure: Figure, methods: list[MethodCurves]) -> bytes | None:
-    """Draw a figure of all methods as PNG; nothing where no method has its data.
+def panels(figure: Figure, methods: list[MethodCurves]) -> dict[str, Any] | None:
+    """Vega-Lite of a figure, one panel a method that has its data; None where none has."""
+    drawn = [
+        {**panel, "width": WIDTH, "title": curves.method}
+        for curves in methods
+        if (panel := page_panel(figure, curves)) is not None
+    ]
+    return {"concat": drawn, "columns": 3, "title": figure.title, "config": LIGHT} if drawn else None
+
+
+def picture(chart: dict[str, Any]) -> bytes:
+    """Draw a chart as PNG.
 
     Raises:
         ConfigError: If altair or vl-convert is not installed.
     """
     converter = require("vl_convert", "report", "drawing figures")
-    panels = [
-        {**panel, "width": WIDTH, "title": curves.method}
-        for curves in methods
-        if (panel := page_panel(figure, curves)) is not None
-    ]
-    if not panels:
-        return None
-    chart = {"concat": panels, "columns": 3, "title": figure.title, "config": LIGHT}
     image: bytes = converter.vegalite_to_png(chart, vl_version=vega_lite_version(), scale=2)
     return image
 
 
 def page_panel(figure: Figure, curves: MethodCurves) -> dict[str, Any] | None:
     """Vega-Lite of a panel as wide as its place on the page, without colours; None where there is no data."""
-    if not getattr(curves, figure.data):
+    if not curves.data[figure.data]:
         return None
-    filled: dict[str, Any] = _fill(_template(figure), curves)
+    filled: dict[str, Any] = _fill(_template(figure), curves.data)
     return filled
 
 
@@ -234,14 +236,15 @@ def _template(figure: Figure) -> dict[str, Any]:
     return _specification(figure.draw())
 
 
-def _fill(part: Any, curves: MethodCurves) -> Any:
+def _fill(part: Any, data: dict[str, Rows]) -> Any:
     """Put rows where a chart names its data; Altair itself would copy them many times."""
     if isinstance(part, list):
-        return [_fill(item, curves) for item in part]
+        return [_fill(item, data) for item in part]
     if not isinstance(part, dict):
         return part
-    rows = getattr(curves, part["name"]) if part.keys() == {"name"} else None
-    return {"values": rows} if rows is not None else {key: _fill(value, curves) for key, value in part.items()}
+    if part.keys() == {"name"} and part["name"] in data:
+        return {"values": data[part["name"]]}
+    return {key: _fill(value, data) for key, value in part.items()}
 
 
 def _specification(chart: Any) -> dict[str, Any]:

@@ -124,16 +124,16 @@ showView();
 
 const classMethod = byId("class-method");
 const heads = [...byId("class-table").tHead.querySelectorAll("th")];
-let sorted = { column: 2, sign: 1 };
+let sorted = { column: 3, sign: 1 };
 
 function showClasses() {
   const { column, sign } = sorted;
   const order = (a, b) => (typeof a === "string" ? a.localeCompare(b) : a - b);
   const rows = [...data.methods[classMethod.selectedIndex].classes].sort((a, b) => sign * order(a[column], b[column]));
   byId("class-table").tBodies[0].replaceChildren(
-    ...rows.map(([name, support, ...values]) => {
+    ...rows.map(([name, support, training, ...values]) => {
       const row = element("tr", "");
-      row.append(element("th", name, { scope: "row" }), element("td", count(support)));
+      row.append(element("th", name, { scope: "row" }), element("td", count(support)), element("td", count(training)));
       row.append(...values.map((value) => element("td", value.toFixed(4))));
       return row;
     }),

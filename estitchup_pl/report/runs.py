@@ -55,6 +55,7 @@ class Run:
         ids: Ids of the test rows.
         label_names: Their labels as text, also of classes that are "none" here.
         curve: Accuracies in the course of training, if there are any.
+        train_counts: Training rows of each class.
     """
 
     record: RunRecord
@@ -64,6 +65,13 @@ class Run:
     ids: pa.Array
     label_names: pa.Array
     curve: pa.Table | None
+    train_counts: dict[str, int]
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """What was chosen or fitted in this trial, by name."""
+        scaled = {"temperature": self.record.temperature} if self.record.temperature != 1 else {}
+        return {**self.record.chosen, **scaled}
 
 
 @dataclass(frozen=True)
@@ -132,14 +140,16 @@ def _missing(folder: StudyFolder, method: str, trials: tuple[int, ...]) -> str:
 def _read_run(folder: StudyFolder, method: str, trial: int) -> Run:
     predictions = folder.predictions(method, trial)
     items = folder.trial(trial)
+    labels = {part: items.filter(pc.equal(items["part"], part))["label"].combine_chunks() for part in ("train", "test")}
     return Run(
         folder.record(method, trial),
         Decisions.of(predictions),
         Decisions.of(folder.threshold_predictions(method, trial)),
         row_scores(predictions.probabilities, predictions.labels),
         predictions.ids,
-        items.filter(pc.equal(items["part"], "test"))["label"].combine_chunks(),
+        labels["test"],
         folder.curve(method, trial),
+        {count["values"]: count["counts"] for count in labels["train"].value_counts().to_pylist()},
     )
 
 

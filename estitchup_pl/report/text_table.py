@@ -1,7 +1,8 @@
-"""A table of text that Markdown, HTML and a console can show."""
+"""A table of text that Markdown, a page and a console can show."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from html import escape
 
@@ -34,40 +35,32 @@ class TextTable:
 
     def markdown(self) -> str:
         """Section of a Markdown page."""
-        rows = [self.columns, ("---", *("---:",) * (len(self.columns) - 1))]
-        rows += [
-            tuple(f"**{_bare(cell)}**" if (i, j) in self.best else _bare(cell) for j, cell in enumerate(row))
+        rows = [
+            tuple(f"**{plain(cell)}**" if (i, j) in self.best else plain(cell) for j, cell in enumerate(row))
             for i, row in enumerate(self.rows)
         ]
+        rows = [tuple(map(plain, self.columns)), ("---", *("---:",) * (len(self.columns) - 1)), *rows]
         lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-        return f"## {self.title}\n\n{self.caption}\n\n{lines}\n"
-
-    def html(self) -> str:
-        """Table element in a box that scrolls by itself."""
-        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in self.columns)
-        body = "".join(f"<tr>{self._html_row(row)}</tr>" for row in range(len(self.rows)))
-        label = escape(self.title, quote=True)
-        return (
-            f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table>'
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        )
-
-    def _html_row(self, row: int) -> str:
-        name, *cells = map(escape, self.rows[row])
-        marked = (
-            f"<td><strong>{cell}</strong></td>" if (row, column) in self.best else f"<td>{cell}</td>"
-            for column, cell in enumerate(cells, start=1)
-        )
-        return f'<th scope="row">{name}</th>' + "".join(marked)
+        return f"## {plain(self.title)}\n\n{plain(self.caption)}\n\n{lines}\n"
 
     def console(self) -> Table:
         """Table for a console."""
-        table = Table(title=self.title, caption=self.caption, title_justify="left", caption_justify="left")
+        table = Table(title=Text(self.title), caption=Text(self.caption), title_justify="left", caption_justify="left")
         for column, name in enumerate(self.columns):
-            table.add_column(name, justify="right" if column else "left")
+            table.add_column(Text(name), justify="right" if column else "left")
         for i, row in enumerate(self.rows):
             table.add_row(*(Text(cell, "bold" if (i, j) in self.best else "") for j, cell in enumerate(row)))
         return table
+
+
+def plain(text: str) -> str:
+    r"""Write a text in Markdown so that it stands there as it is: no markup, no link, one line.
+
+    Example:
+        >>> print(plain("a|b *<i>* snake_case [+0.1, +0.2] _x_"))
+        a\|b \*&lt;i&gt;\* snake_case [+0.1, +0.2] \_x\_
+    """
+    return re.sub(r"[\\`*|~$]|(?<!\w)_|_(?!\w)|(?<=\])[(:\[]", r"\\\g<0>", escape(" ".join(text.split()), quote=False))
 
 
 def number(value: float, sign: bool = False) -> str:
@@ -100,7 +93,3 @@ def with_spread(value: str, spread: float) -> str:
         '+0.0200 (0.0006)'
     """
     return f"{value} ({number(spread)})"
-
-
-def _bare(cell: str) -> str:
-    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("<", "&lt;").replace("\n", " ")

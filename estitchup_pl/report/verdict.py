@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
+from estitchup_pl.report.comparison import Comparison
 from estitchup_pl.report.significance import Interval
-from estitchup_pl.report.tables import StudyTables
 from estitchup_pl.report.text_table import number, threshold
 
 
@@ -25,56 +25,55 @@ class Answer(NamedTuple):
     why: str
 
 
-def verdict(tables: StudyTables) -> list[Answer]:
-    """Name the best method for ranking, for calibration and for balance, with the numbers."""
-    return [_ranking(tables), _calibration(tables), _balance(tables)]
+def verdict(study: Comparison) -> list[Answer]:
+    """Name the best method for ranking, for calibration and for balance, with the numbers, as far as there are any."""
+    answers = (_ranking(study), _calibration(study), _balance(study))
+    return [answer for answer in answers if answer is not None]
 
 
-def _ranking(tables: StudyTables) -> Answer:
-    best = _greatest(tables, lambda method: tables.mean(method, "aupr"))
-    why = f"AUPR {number(tables.mean(best, 'aupr'))}, AUROC {number(tables.mean(best, 'auroc'))}. "
-    return Answer("Ranks best", best, why + _against_control(tables, best, "AUPR", "aupr"))
+def _ranking(study: Comparison) -> Answer | None:
+    best = study.best({method: study.mean(method, "aupr") for method in study.methods})
+    if best is None:
+        return None
+    why = f"AUPR {number(study.mean(best, 'aupr'))}, AUROC {number(study.mean(best, 'auroc'))}. "
+    return Answer("Ranks best", best, why + _against_control(study, best, "AUPR", "aupr"))
 
 
-def _calibration(tables: StudyTables) -> Answer:
-    best = _greatest(tables, lambda method: -tables.mean(method, "ece"))
-    closest = _greatest(tables, lambda method: tables.mean(method, "correlation"))
-    why = f"ECE {number(tables.mean(best, 'ece'))}, correlation {number(tables.mean(best, 'correlation'))}. "
-    why += _against_control(tables, best, "ECE", "ece")
+def _calibration(study: Comparison) -> Answer | None:
+    best = study.best({method: -study.mean(method, "ece") for method in study.methods})
+    if best is None:
+        return None
+    closest = study.best({method: study.mean(method, "correlation") for method in study.methods}) or best
+    why = f"ECE {number(study.mean(best, 'ece'))}, correlation {number(study.mean(best, 'correlation'))}. "
+    why += _against_control(study, best, "ECE", "ece")
     if closest != best:
-        why += f" The greatest correlation has {closest}: {number(tables.mean(closest, 'correlation'))}."
+        why += f" {closest} has the greatest correlation, {number(study.mean(closest, 'correlation'))}."
     return Answer("Is calibrated best", best, why)
 
 
-def _balance(tables: StudyTables) -> Answer:
-    def both(method: str) -> tuple[float, float]:
-        known, none = (tables.mean(method, f"accuracy_{kind}/intersection") for kind in ("id", "none"))
-        return known, none
-
-    best = _greatest(tables, lambda method: min(both(method)))
-    known, none = both(best)
-    at = threshold(tables.mean(best, "threshold/intersection"))
+def _balance(study: Comparison) -> Answer | None:
+    both = {
+        method: [study.mean(method, f"accuracy_{kind}/intersection") for kind in ("id", "none")]
+        for method in study.methods
+    }
+    best = study.best({method: float(np.min(accuracies)) for method, accuracies in both.items()})
+    if best is None:
+        return None
+    known, none = map(number, both[best])
+    at = threshold(study.mean(best, "threshold/intersection"))
     why = (
-        f'Known accuracy {number(known)} and "none" accuracy {number(none)} at the intersection threshold ({at} on '
-        "average): the smaller of the two is greater than any other method's."
+        f'Known accuracy {known} and "none" accuracy {none} at the intersection threshold ({at} on average): the '
+        "smaller of the two is greater than any other method's."
     )
     return Answer('Balances known and "none" best', best, why)
 
 
-def _greatest(tables: StudyTables, score: Callable[[str], float]) -> str:
-    def known(method: str) -> float:
-        value = score(method)
-        return value if math.isfinite(value) else -math.inf
-
-    return max(tables.methods, key=known)
-
-
-def _against_control(tables: StudyTables, method: str, name: str, metric: str) -> str:
-    if method == tables.control:
+def _against_control(study: Comparison, method: str, name: str, metric: str) -> str:
+    if method == study.control:
         return f"No other method has a better {name}."
-    interval = tables.intervals[method][metric]
+    interval = study.intervals[method][metric]
     real = "a real difference" if interval.excludes_zero else "which may be chance"
-    return f"{name} {_with_ends(interval)} against {tables.control}: {real}."
+    return f"{name} {_with_ends(interval)} against {study.control}: {real}."
 
 
 def _with_ends(interval: Interval) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from estitchup_pl.report.curves import method_curves
-from estitchup_pl.report.figures import FIGURES, picture
+from estitchup_pl.report.figures import FIGURES, panels, picture
 from estitchup_pl.report.libraries import missing_libraries
 from estitchup_pl.report.page import make_page
 from estitchup_pl.report.runs import StudyRuns, read_study
@@ -60,8 +60,8 @@ def write_report(folder: StudyFolder) -> ReportPaths:
 
 def _draw(path: Path, study: StudyRuns, tables: StudyTables) -> tuple[tuple[Path, ...], Path]:
     curves = [method_curves(method, study.of(method)) for method in study.methods]
-    pictures = {figure.key: image for figure in FIGURES if (image := picture(figure, curves)) is not None}
-    figures = tuple(_write(path / f"figures/{name}.png", image) for name, image in pictures.items())
+    charts = {figure.key: chart for figure in FIGURES if (chart := panels(figure, curves)) is not None}
+    figures = tuple(_write(path / f"figures/{name}.png", picture(chart)) for name, chart in charts.items())
     return figures, _write(path / "report.html", make_page(study, tables, curves).encode())
 
 

@@ -6,42 +6,29 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-from estitchup_pl.batch import NONE
-from estitchup_pl.functional import (
-    adaptive_calibration_error,
-    classwise_calibration_error,
-    confidence_accuracy_correlation,
-    expected_calibration_error,
-    none_aware_accuracy,
-    select_threshold,
-    top_label,
-    weighted_auroc_aupr,
-)
-from estitchup_pl.study import RunPredictions, RunRecord, StudyFolder
-from estitchup_pl.study.folder import RESULT_SCHEMA
+from estitchup_pl.functional import select_threshold
+from estitchup_pl.study import RunRecord, StudyFolder
+from estitchup_pl.study.evaluation import evaluate
 
-HOSTILE = "</script><b>bold & 'quoted' \"twice\"</b>"
+HOSTILE = "</script><b>bold & 'quoted' \"twice\"</b> {{ 7 * 7 }} [/red] a|b"
 CLASSES = ("ant", "bee", "cat", "dog", HOSTILE, "eel", "fox")
+NAME = f"made {HOSTILE}"
 UNKNOWN, HELD_OUT = "fox", "eel"
-METHODS = {"Control": (3.0, 0.8), "E-Stitchup": (1.0, 0.1), "Soft E-Stitchup": (0.6, 0.0)}
+METHODS = {"Control": (3.0, 0.8), "E-Stitchup": (1.0, 0.1), f"Soft {HOSTILE}": (0.6, 0.0)}
 """Scale of the logits, and of their noise."""
 
 
 def make_study(path: Path, rows: int = 420, trials: int = 3, paper: bool = True) -> StudyFolder:
     """Write a whole study of three methods."""
     folder = StudyFolder(path)
-    header = {"name": "made", "methods": [*METHODS], "trials": [*range(trials)], "control": "Control", "epochs": 24}
+    header = {"name": NAME, "methods": [*METHODS], "trials": [*range(trials)], "control": "Control", "epochs": 24}
     folder.write_header({**header, "config": {}, "paper": paper})
-    results = []
     for trial in range(trials):
         labels = make_trial(folder, trial, rows)
         for number, method in enumerate(METHODS):
             make_run(folder, method, trial, labels, np.random.default_rng((trial, number)))
-            results += [{"method": method, "trial": trial, **result} for result in measure(folder, method, trial)]
-    rows_of_results = [{"study": "made", "split": "test", **result} for result in results]
-    folder.write_table("results.parquet", pa.Table.from_pylist(rows_of_results, RESULT_SCHEMA))
+    folder.write_table("results.parquet", evaluate(folder))
     return folder
 
 
@@ -64,7 +51,17 @@ def make_run(folder: StudyFolder, method: str, trial: int, table: pa.Table, sour
         class_names[part] = [name for name in sorted(CLASSES) if name not in unknown]
         labels = [row["label"] for row in table.to_pylist() if row[column] == part]
         logits[part] = draw_logits(labels, class_names[part], *METHODS[method], source)
-    record = RunRecord(method, trial, class_names["test"], class_names["val"], {}, epochs=24)
+    chosen = {"alpha": 0.1 * (1 + trial)} if method == "E-Stitchup" else {}
+    record = RunRecord(
+        method,
+        trial,
+        class_names["test"],
+        class_names["val"],
+        {},
+        chosen,
+        train_rows=table["part"].to_pylist().count("train"),
+        epochs=24,
+    )
     folder.write_run(record, logits["test"], logits["val"], make_curve(method, source))
     decisions = folder.threshold_predictions(method, trial)
     top = decisions.probabilities.max(dim=-1)
@@ -93,32 +90,3 @@ def make_curve(method: str, source: np.random.Generator) -> pa.Table:
     accuracy = rise + source.normal(0, 0.01, 24)
     none = 0.7 + source.normal(0, 0.05, 24)
     return pa.table({"epoch": epochs, "accuracy": accuracy, "accuracy_id": accuracy, "accuracy_none": none})
-
-
-def measure(folder: StudyFolder, method: str, trial: int) -> list[dict[str, object]]:
-    predictions = folder.predictions(method, trial)
-    values = dict(metrics_of(predictions))
-    for heuristic, threshold in folder.record(method, trial).thresholds.items():
-        values[f"threshold/{heuristic}"] = threshold
-        accuracies = none_aware_accuracy(predictions.probabilities, predictions.labels, threshold)
-        values |= {f"{name}/{heuristic}": float(value) for name, value in accuracies._asdict().items()}
-    accuracy = folder.curve(method, trial)["accuracy"].to_numpy()
-    values["epochs_to_convergence"] = 1 + int(np.argmax(accuracy >= 0.99 * accuracy.max()))
-    return [{"metric": metric, "value": float(value)} for metric, value in values.items()]
-
-
-def metrics_of(predictions: RunPredictions) -> dict[str, float]:
-    probabilities, labels = predictions.probabilities, predictions.labels
-    top, known = top_label(probabilities, labels), labels != NONE
-    auroc, aupr = weighted_auroc_aupr(probabilities, labels)
-    values: dict[str, torch.Tensor] = {
-        "auroc": auroc,
-        "aupr": aupr,
-        "correlation": confidence_accuracy_correlation(*top),
-        "correlation_id": confidence_accuracy_correlation(*(value[known] for value in top)),
-        "ece": expected_calibration_error(*top),
-        "adaptive_ece": adaptive_calibration_error(*top),
-        "classwise_ece": classwise_calibration_error(probabilities, labels).mean(),
-        "accuracy_top1_id": top[1][known].double().mean(),
-    }
-    return {name: float(value) for name, value in values.items()}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import Run, runner
+from made_study import NAME
 
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.study import StudyFolder
@@ -36,13 +37,13 @@ def test_a_misspelt_option_is_named_with_the_nearest(run: Run) -> None:
 def test_without_a_library_there_are_tables_and_a_word_on_what_is_left_out(
     run: Run, study: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
-    path = Path(shutil.copytree(study.path, tmp_path / "copy"))
+    path = Path(shutil.copytree(study.path, tmp_path / "copy", ignore=shutil.ignore_patterns("report.html", "figures")))
     monkeypatch.setitem(sys.modules, module, None)
     status, output, errors = run("report", path)
     assert status == 0
     assert "Table 1: ranking" in output
     assert output.splitlines()[-1] == str(path / "tables.md")
-    assert json.loads((path / "tables.json").read_text())["study"] == "made"
+    assert json.loads((path / "tables.json").read_text())["study"] == NAME
     assert not (path / "report.html").exists()
     assert not (path / "figures").exists()
     assert "figures/*.png and report.html are left out" in errors

@@ -5,35 +5,41 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from kept import Array, kept
+from made_study import HOSTILE, METHODS
 from rich.console import Console
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from estitchup_pl.errors import DataError
 from estitchup_pl.report import ReportPaths, StudyTables, study_tables
 from estitchup_pl.report.averages import mean_over_trials, spread_over_trials
+from estitchup_pl.report.comparison import CALIBRATION
+from estitchup_pl.report.runs import read_study
 from estitchup_pl.report.significance import Interval
-from estitchup_pl.report.tables import CALIBRATION
 from estitchup_pl.report.text_table import TextTable
+from estitchup_pl.report.verdict import verdict
 from estitchup_pl.study import StudyFolder
 
-Array = npt.NDArray[Any]
+SOFT = [*METHODS][-1]
 
 
-def hand_made(values: dict[str, dict[str, list[float]]], **options: Any) -> StudyTables:
+def hand_made(values: dict[str, dict[str, list[float]]], beside_paper: bool = False, **options: Any) -> StudyTables:
     arrays = {method: {k: np.array(v) for k, v in metrics.items()} for method, metrics in values.items()}
     interval = {metric: Interval(0.1, 0.05, 0.15) for metric in ("auroc", "aupr", "ece", "correlation")}
-    intervals = {method: interval for method in values if method != "Control"}
+    intervals = {method: dict(interval) for method in values if method != "Control"}
     trials = tuple(range(len(next(iter(values["Control"].values())))))
-    beside_paper = options.pop("beside_paper", False)
-    return StudyTables("hand made", "Control", tuple(values), trials, options, beside_paper, arrays, intervals)
+    chosen = options.get("chosen", {method: [{} for _ in trials] for method in values})
+    left_out = options.get("left_out", {})
+    return StudyTables("hand made", "Control", tuple(values), trials, left_out, beside_paper, arrays, intervals, chosen)
 
 
 def rows_of(tables: StudyTables, key: str) -> dict[str, tuple[str, ...]]:
@@ -67,7 +73,7 @@ def test_paper_values_stand_beside_its_six_methods_and_nothing_beside_others() -
 def test_one_trial_has_no_spread_and_a_missing_metric_no_number() -> None:
     tables = hand_made({"Control": {"auroc": [0.9], "epochs_to_convergence": [math.nan]}})
     assert rows_of(tables, "table-1")["Control"] == ("0.9000 (–)", "– (–)")
-    assert rows_of(tables, "convergence")["Control"] == ("–",)
+    assert "convergence" not in [table.key for table in tables.tables()]
     assert tables.to_json()["table1"]["Control"]["auroc"] == {"mean": 0.9, "sd": None}
 
 
@@ -86,21 +92,113 @@ def test_means_pass_over_trials_without_a_value() -> None:
     np.testing.assert_allclose(spread_over_trials(values), [math.sqrt(2), np.nan, np.nan])
 
 
-def test_markdown_keeps_hostile_names_in_their_cells() -> None:
-    table = TextTable("key", "Title", "Caption.", ("Method", "A"), (("a|b *<i>", "1"),), frozenset({(0, 1)}))
-    assert table.markdown().splitlines()[-1] == r"| a\|b \*&lt;i> | **1** |"
+def test_markdown_keeps_hostile_names_as_they_are() -> None:
+    table = TextTable(
+        "key", "Which `x`", "See [a](b).", ("Method", "_a_"), (("a|b *<i>", "x\ny"),), frozenset({(0, 1)})
+    )
+    assert table.markdown().splitlines() == [
+        r"## Which \`x\`",
+        "",
+        r"See [a]\(b).",
+        "",
+        r"| Method | \_a\_ |",
+        "| --- | ---: |",
+        r"| a\|b \*&lt;i&gt; | **x y** |",
+    ]
+    tables = hand_made({"Control": {"auroc": [0.9]}, HOSTILE: {"auroc": [0.95]}}, left_out={HOSTILE: "diverged"})
+    assert "<b>" not in tables.markdown()
+    for section in tables.markdown().split("\n## ")[1:]:
+        bars = {len(re.findall(r"(?<!\\)\|", line)) for line in section.splitlines()[4:]}
+        assert len(bars) == 1, section
+
+
+def test_columns_hold_the_metrics_that_their_heads_name() -> None:
+    names = {
+        "table-2": ["correlation", "correlation_id", "ece", "classwise_ece", "adaptive_ece"],
+        "table-3a": [f"{name}/intersection" for name in ("threshold", "accuracy_id", "accuracy_none", "accuracy")],
+        "table-3b": [f"{name}/tp_ratio" for name in ("threshold", "accuracy_id", "accuracy_none", "accuracy")],
+    }
+    metrics = [name for of_table in names.values() for name in of_table]
+    values = {name: [place / 100, place / 100 + 0.02] for place, name in enumerate(metrics)}
+    tables = hand_made({"Control": values})
+    for key, of_table in names.items():
+        assert rows_of(tables, key)["Control"] == tuple(f"{metrics.index(name) / 100 + 0.01:.4f}" for name in of_table)
+    heads = {table.key: table.columns[1:] for table in tables.tables()}
+    assert heads == {
+        "table-2": ("Correlation", "Correlation, known", "ECE", "Classwise ECE", "Adaptive ECE"),
+        "table-3a": ("Threshold", "Known acc.", "None acc.", "Overall acc."),
+        "table-3b": ("Threshold", "Known acc.", "None acc.", "Overall acc."),
+    }
+    titles = {table.key: table.title for table in tables.tables()}
+    assert titles["table-3a"] == "Table 3a: accuracy at the threshold of the intersection heuristic"
+    assert titles["table-3b"] == "Table 3b: accuracy at the threshold of the TP ratio heuristic"
+
+
+def test_the_best_of_each_column_is_marked_the_least_of_errors_the_greatest_of_all_else() -> None:
+    metrics = ("auroc", "aupr", *CALIBRATION)
+    low, high = {name: [0.2, 0.4] for name in metrics}, {name: [0.3, 0.5] for name in metrics}
+    tables = hand_made({"Control": low, "E-Mixup": high, "Forest": {}})
+    best = {table.key: table.best for table in tables.tables()}
+    assert best["table-1"] == {(1, 1), (1, 2)}
+    assert best["table-2"] == {(1, 1), (1, 2), (0, 3), (0, 4), (0, 5)}  # correlations, then errors
+    assert hand_made({"Control": high, "E-Mixup": low}).tables()[0].best == {(0, 1), (0, 2)}
+
+
+def test_metrics_that_the_report_does_not_know_have_a_table_of_their_own() -> None:
+    own = {"auroc": [0.9, 0.8], "f1": [0.5, 0.7], "coverage/at_5": [1.0, 3.0], "temperature": [2.0, 2.0]}
+    tables = hand_made({"Control": own, "E-Mixup": {"brier": [0.1, math.nan]}})
+    table = next(table for table in tables.tables() if table.key == "further")
+    assert table.columns == ("Method", "f1", "coverage/at_5", "brier")
+    assert rows_of(tables, "further") == {
+        "Control": ("0.6000 (0.1414)", "2.0000 (1.4142)", "– (–)"),
+        "E-Mixup": ("– (–)", "– (–)", "0.1000 (–)"),
+    }
+    assert tables.to_json()["further"]["Control"]["f1"] == {
+        "mean": pytest.approx(0.6),
+        "sd": pytest.approx(math.sqrt(0.02)),
+    }
+    only_own = hand_made({"Control": {"f1": [0.5]}})
+    assert [table.key for table in only_own.tables()] == ["further"]
+    assert verdict(only_own) == []
+
+
+def test_chosen_hyperparameters_stand_under_their_trials() -> None:
+    chosen = {
+        "Control": [{}, {}],
+        "E-Mixup": [{"alpha": 0.4, "hidden": [250, 250]}, {"alpha": 0.1, "temperature": 1.23456}],
+    }
+    tables = hand_made({"Control": {"auroc": [0.9, 0.8]}, "E-Mixup": {}}, chosen=chosen)
+    assert rows_of(tables, "chosen") == {"E-Mixup": ("alpha 0.4, hidden [250, 250]", "alpha 0.1, temperature 1.235")}
+    assert tables.tables()[-1].columns == ("Method", "Trial 0", "Trial 1")
+    assert tables.to_json()["chosen"] == chosen
+
+
+def test_what_was_chosen_is_read_from_the_study(study: StudyFolder, tables: StudyTables) -> None:
+    assert rows_of(tables, "chosen") == {"E-Stitchup": ("alpha 0.1", "alpha 0.2", "alpha 0.3")}
+    record = replace(study.record("E-Stitchup", 1), temperature=2.0)
+    run = read_study(study).runs["E-Stitchup", 1]
+    assert replace(run, record=record).hyperparameters == {"alpha": 0.2, "temperature": 2.0}
+
+
+def test_convergence_shows_mean_and_spread_and_is_silent_where_there_are_no_epochs() -> None:
+    tables = hand_made({"Control": {"epochs_to_convergence": [12, 24]}, "Forest": {"auroc": [0.5, 0.5]}})
+    assert rows_of(tables, "convergence") == {"Control": ("18.0 (8.5)",), "Forest": ("–",)}
+    one = hand_made({"Control": {"epochs_to_convergence": [12]}})
+    assert rows_of(one, "convergence") == {"Control": ("12.0 (–)",)}
 
 
 def test_tables_equal_scikit_learn_on_the_logits_that_were_kept(study: StudyFolder, report: ReportPaths) -> None:
     """Tables 1 to 3 again, from the files alone."""
     written = json.loads(report.tables_json.read_text())
     recomputed = {
-        method: [recompute(study.path, method, trial) for trial in written["trials"]] for method in written["methods"]
+        method: [recompute(study, method, trial) for trial in written["trials"]] for method in written["methods"]
     }
     for method, trials in recomputed.items():
         expect = {metric: np.array([trial[metric] for trial in trials]) for metric in trials[0]}
         check(written["table1"][method], expect, ["auroc", "aupr"])
         check(written["table2"][method], expect, [*CALIBRATION])
+        check(written["further"][method], expect, ["accuracy_top1_id"])
+        check(written["epochs_to_convergence"], {method: expect["epochs_to_convergence"]}, [method])
         for heuristic in ("intersection", "tp_ratio"):
             of_heuristic = {metric.removesuffix(f"/{heuristic}"): values for metric, values in expect.items()}
             numbers = written["table3"][method][heuristic]
@@ -122,20 +220,13 @@ def check(numbers: dict[str, Any], expect: dict[str, Array], metrics: list[str])
         assert numbers[metric]["sd"] == pytest.approx(expect[metric].std(ddof=1), abs=1e-6), metric
 
 
-def recompute(folder: Path, method: str, trial: int) -> dict[str, float]:
+def recompute(study: StudyFolder, method: str, trial: int) -> dict[str, float]:
     """Every number of a run with numpy and scikit-learn, as somebody would who has the folder only."""
-    run = folder / "runs" / method.lower().replace(" ", "-") / str(trial)
-    record = json.loads((run / "run.json").read_text())
-    items = pa.parquet.read_table(folder / f"trials/{trial}.parquet").to_pylist()
-    names = record["class_names"]
-    labels = np.array([names.index(r["label"]) if r["label"] in names else -1 for r in items if r["part"] == "test"])
-    logits = np.load(run / "logits.npy").astype(np.float32)
-    probabilities = (1 / (1 + np.exp(-logits))).astype(np.float64)  # float32, as the study has them: ties count
-    confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
-    known, right = labels >= 0, predicted == labels
-
+    run = kept(study, method, trial)
+    probabilities, confidence, known, right = run.probabilities, run.confidence, run.known, run.right
+    classes = len(run.class_names)
     columns = np.concatenate([probabilities, 1 - confidence[:, None]], axis=1)
-    truth = np.where(known, labels, len(names))[:, None] == np.arange(len(names) + 1)
+    truth = np.where(known, run.labels, classes)[:, None] == np.arange(classes + 1)
     present = truth.any(axis=0)
     average = {"average": "weighted"}
     values = {
@@ -144,16 +235,22 @@ def recompute(folder: Path, method: str, trial: int) -> dict[str, float]:
         "correlation": correlation(confidence, right),
         "correlation_id": correlation(confidence[known], right[known]),
         "ece": calibration_error(confidence, right, np.floor(confidence * 15).clip(max=14)),
-        "adaptive_ece": calibration_error(confidence, right, middle_ranks(confidence) * 15 // len(labels)),
+        "adaptive_ece": calibration_error(confidence, right, middle_ranks(confidence) * 15 // len(right)),
         "classwise_ece": np.mean(
-            [calibration_error(p, labels == c, np.floor(p * 15).clip(max=14)) for c, p in enumerate(probabilities.T)]
+            [
+                calibration_error(p, run.labels == c, np.floor(p * 15).clip(max=14))
+                for c, p in enumerate(probabilities.T)
+            ]
         ),
+        "accuracy_top1_id": right[known].mean(),
     }
-    for heuristic, threshold in record["thresholds"].items():
-        decided = np.where(confidence > threshold, predicted, -1) == labels
+    for heuristic, threshold in run.thresholds.items():
+        decided = run.decided(threshold) == run.labels
         accuracies = {"accuracy_id": decided[known], "accuracy_none": decided[~known], "accuracy": decided}
         values |= {f"{name}/{heuristic}": rows.mean() for name, rows in accuracies.items()}
         values[f"threshold/{heuristic}"] = threshold
+    accuracy = pq.read_table(study.run_path(method, trial) / "curve.parquet")["accuracy"].to_pylist()
+    values["epochs_to_convergence"] = 1 + [value >= 0.99 * max(accuracy) for value in accuracy].index(True)
     return values
 
 
@@ -174,9 +271,10 @@ def calibration_error(confidence: Array, right: Array, index: Array) -> float:
 
 
 def test_console_shows_every_table(tables: StudyTables) -> None:
-    console = Console(width=200, record=True, file=io.StringIO())
-    console.print(tables)
+    console = Console(width=400, record=True, file=io.StringIO())
+    console.print(tables)  # names are text: "[/red]" closes nothing
     text = console.export_text()
+    assert f"{tables.name}: 3 methods, 3 trials; all compared with Control." in text
     assert all(table.title in text for table in tables.tables())
     assert all(cell in text for row in tables.tables()[0].rows for cell in row)
 
@@ -190,15 +288,13 @@ def test_unfinished_and_diverged_methods_are_left_out_by_name(study: StudyFolder
     shutil.copytree(study.path, tmp_path / "copy")
     folder = StudyFolder(tmp_path / "copy")
     (folder.run_path("E-Stitchup", 1) / "run.json").unlink()
-    record = folder.run_path("Soft E-Stitchup", 2) / "run.json"
+    record = folder.run_path(SOFT, 2) / "run.json"
     record.write_text(record.read_text().replace('"diverged": false', '"diverged": true'))
     tables = study_tables(folder)
     assert tables.methods == ("Control",)
-    assert tables.left_out == {
-        "E-Stitchup": "not finished in trial 1",
-        "Soft E-Stitchup": "diverged in trial 2",
-    }
-    assert "E-Stitchup: not finished in trial 1; left out." in tables.markdown()
+    assert tables.left_out == {"E-Stitchup": "not finished in trial 1", SOFT: "diverged in trial 2"}
+    assert "Left out: E-Stitchup, not finished in trial 1." in tables.markdown()
+    assert "1 method, 3 trials; all compared with Control." in tables.markdown()
 
 
 def test_a_study_without_its_control_or_results_is_explained(study: StudyFolder, tmp_path: Path) -> None:

@@ -1,0 +1,135 @@
+"""The numbers that a report compares: each metric over trials, and the differences to the control."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from estitchup_pl.functional import HEURISTICS
+from estitchup_pl.report import paper
+from estitchup_pl.report.averages import Floats, mean_over_trials, spread_over_trials
+from estitchup_pl.report.significance import Interval
+
+RANKING: Final = {"auroc": "AUROC", "aupr": "AUPR"}
+CALIBRATION: Final = {
+    "correlation": "Correlation",
+    "correlation_id": "Correlation, known",
+    "ece": "ECE",
+    "classwise_ece": "Classwise ECE",
+    "adaptive_ece": "Adaptive ECE",
+}
+ACCURACIES: Final = {
+    "threshold": "Threshold",
+    "accuracy_id": "Known acc.",
+    "accuracy_none": "None acc.",
+    "accuracy": "Overall acc.",
+}
+CONVERGENCE: Final = "epochs_to_convergence"
+FACTS: Final = ("temperature", "train_rows", "none_rows")
+"""Results that are no scores: they stand among what was chosen, and in what the page says of the study."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods compared with a control over trials.
+
+    Attributes:
+        name: Name of the study.
+        control: The method that all others are compared with.
+        methods: Methods in the study's order.
+        trials: Numbers of the trials.
+        left_out: Why each method that is missing is missing.
+        beside_paper: Whether the paper's values are shown.
+        values: For each method and metric one value a trial, NaN where there is none.
+        intervals: For each method but the control the difference to it in AUROC, AUPR, ECE and correlation.
+        chosen: For each method and trial the hyperparameters that were chosen, by name.
+    """
+
+    name: str
+    control: str
+    methods: tuple[str, ...]
+    trials: tuple[int, ...]
+    left_out: dict[str, str]
+    beside_paper: bool
+    values: dict[str, dict[str, Floats]]
+    intervals: dict[str, dict[str, Interval]]
+    chosen: dict[str, list[dict[str, Any]]]
+
+    def trials_of(self, method: str, metric: str) -> Floats:
+        """Values of a metric, one a trial, ``(trials,)``."""
+        return self.values[method].get(metric, np.full(len(self.trials), np.nan))
+
+    def mean(self, method: str, metric: str) -> float:
+        """Mean of a metric over trials."""
+        return float(mean_over_trials(self.trials_of(method, metric)))
+
+    def spread(self, method: str, metric: str) -> float:
+        """Sample standard deviation of a metric over trials."""
+        return float(spread_over_trials(self.trials_of(method, metric)))
+
+    def difference(self, method: str, metric: str) -> Floats:
+        """Difference to the control in each trial, ``(trials,)``."""
+        return self.trials_of(method, metric) - self.trials_of(self.control, metric)
+
+    def best(self, scores: Mapping[str, float]) -> str | None:
+        """Name the method of the greatest score; the first of several, None where no score is finite."""
+        known = [method for method in self.methods if math.isfinite(scores[method])]
+        return max(known, key=scores.__getitem__, default=None)
+
+    @property
+    def further(self) -> list[str]:
+        """Metrics that the paper's tables do not show, such as a user's own, in the order of the results."""
+        shown = {*RANKING, *CALIBRATION, *(f"{name}/{h}" for h in HEURISTICS for name in ACCURACIES), CONVERGENCE}
+        found = dict.fromkeys(metric for method in self.methods for metric in self.values[method])
+        return [metric for metric in found if metric not in shown and metric not in FACTS]
+
+    def to_json(self) -> dict[str, Any]:
+        """All numbers in full precision; None where there is none."""
+        return {
+            "format": 1,
+            "study": self.name,
+            "control": self.control,
+            "trials": list(self.trials),
+            "methods": list(self.methods),
+            "left_out": self.left_out,
+            "table1": {method: self._numbers(method, RANKING) | self._differences(method) for method in self.methods},
+            "table2": {method: self._numbers(method, CALIBRATION) for method in self.methods},
+            "table3": {
+                method: {h: self._numbers(method, ACCURACIES, f"/{h}") for h in HEURISTICS} for method in self.methods
+            },
+            "differences": {
+                method: {metric: _interval(interval) for metric, interval in intervals.items()}
+                for method, intervals in self.intervals.items()
+            },
+            CONVERGENCE: {method: _moments(self.trials_of(method, CONVERGENCE)) for method in self.methods},
+            "further": {method: self._numbers(method, self.further) for method in self.methods},
+            "chosen": self.chosen,
+            "paper": {"table1": paper.TABLE_1, "table2": paper.TABLE_2, "table3": paper.TABLE_3}
+            if self.beside_paper
+            else None,
+        }
+
+    def _numbers(self, method: str, metrics: Collection[str], suffix: str = "") -> dict[str, Any]:
+        return {metric: _moments(self.trials_of(method, metric + suffix)) for metric in metrics}
+
+    def _differences(self, method: str) -> dict[str, Any]:
+        if method == self.control:
+            return {}
+        return {f"{metric}_difference": _moments(self.difference(method, metric)) for metric in RANKING}
+
+
+def _moments(values: Floats) -> dict[str, float | None]:
+    return {"mean": _finite(float(mean_over_trials(values))), "sd": _finite(float(spread_over_trials(values)))}
+
+
+def _interval(interval: Interval) -> dict[str, Any]:
+    ends = {name: _finite(value) for name, value in interval._asdict().items()}
+    return {**ends, "excludes_zero": interval.excludes_zero}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

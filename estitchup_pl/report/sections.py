@@ -1,0 +1,190 @@
+"""Each table of a report as text: the paper's first, then what the study has beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from estitchup_pl.functional import HEURISTICS
+from estitchup_pl.report import paper
+from estitchup_pl.report.averages import mean_over_trials, spread_over_trials
+from estitchup_pl.report.comparison import ACCURACIES, CALIBRATION, CONVERGENCE, RANKING, Comparison
+from estitchup_pl.report.runs import HEURISTIC_NAMES
+from estitchup_pl.report.significance import METRICS, Interval
+from estitchup_pl.report.text_table import MISSING, TextTable, number, threshold, with_spread
+
+_EMPTY: Final = (MISSING, f"{MISSING} ({MISSING})", f"{MISSING} [{MISSING}, {MISSING}]")
+
+
+def all_tables(study: Comparison) -> list[TextTable]:
+    """Every table for which the study has something."""
+    tables = [
+        ranking(study),
+        calibration(study),
+        *(accuracies(study, heuristic, letter) for heuristic, letter in zip(HEURISTICS, "ab", strict=True)),
+        differences(study),
+        convergence(study),
+        further(study),
+        chosen(study),
+    ]
+    return [table for table in tables if any(cell not in _EMPTY for row in table.rows for cell in row[1:])]
+
+
+def ranking(study: Comparison) -> TextTable:
+    """Table 1: the control as it is, the others by their difference to it."""
+
+    def cells(method: str) -> Iterator[str]:
+        is_control = method == study.control
+        for metric in RANKING:
+            values = study.trials_of(method, metric) if is_control else study.difference(method, metric)
+            mean = number(float(mean_over_trials(values)), sign=not is_control)
+            yield with_spread(mean, float(spread_over_trials(values)))
+        if study.beside_paper:
+            printed = paper.TABLE_1.get(method, {})
+            for metric in RANKING:
+                value, spread = printed.get(metric, (math.nan, math.nan))
+                yield with_spread(number(value, sign=method != "Control"), spread) if printed else MISSING
+
+    return TextTable(
+        "table-1",
+        "Table 1: ranking",
+        f'AUROC and AUPR over all classes and "none", weighted by support: for {study.control} the mean over '
+        "trials, for every other method the mean difference to it; in brackets the standard deviation over "
+        "trials (of the paired differences).",
+        ("Method", *RANKING.values(), *_paper_columns(study, RANKING.values())),
+        tuple((method, *cells(method)) for method in study.methods),
+        _best(study, dict.fromkeys(RANKING, 1)),
+    )
+
+
+def calibration(study: Comparison) -> TextTable:
+    """Table 2, and calibration errors beside the correlation."""
+
+    def cells(method: str) -> Iterator[str]:
+        yield from (number(study.mean(method, metric)) for metric in CALIBRATION)
+        if study.beside_paper:
+            yield number(paper.TABLE_2.get(method, math.nan))
+
+    return TextTable(
+        "table-2",
+        "Table 2: calibration",
+        "Correlation of mean confidence and accuracy over ten bins, over all rows and over the rows of known "
+        "classes; calibration errors (lower is better). Means over trials.",
+        ("Method", *CALIBRATION.values(), *_paper_columns(study, ["correlation"])),
+        tuple((method, *cells(method)) for method in study.methods),
+        _best(study, {metric: -1 if metric.endswith("ece") else 1 for metric in CALIBRATION}),
+    )
+
+
+def accuracies(study: Comparison, heuristic: str, letter: str) -> TextTable:
+    """Table 3 of one heuristic."""
+
+    def cells(method: str) -> Iterator[str]:
+        means = {metric: study.mean(method, f"{metric}/{heuristic}") for metric in ACCURACIES}
+        yield from (threshold(v) if metric == "threshold" else number(v) for metric, v in means.items())
+        if study.beside_paper:
+            printed = paper.TABLE_3.get(method, {})
+            yield from (f"{printed[metric]:.2f}" if printed else MISSING for metric in ACCURACIES)
+
+    return TextTable(
+        f"table-3{letter}",
+        f"Table 3{letter}: accuracy at the threshold of the {HEURISTIC_NAMES[heuristic]} heuristic",
+        'Accuracy of known classes, of "none" and of all rows at the threshold that the heuristic found on the '
+        "threshold split of each trial. Means over trials."
+        + (" The paper does not say which heuristic its table shows." if study.beside_paper else ""),
+        ("Method", *ACCURACIES.values(), *_paper_columns(study, ACCURACIES.values())),
+        tuple((method, *cells(method)) for method in study.methods),
+    )
+
+
+def differences(study: Comparison) -> TextTable:
+    """Differences to the control with their intervals."""
+    return TextTable(
+        "differences",
+        f"Which differences to {study.control} are real",
+        "Mean difference and its 95 % bootstrap interval over trials and the rows within them; * where it excludes "
+        "zero. For AUROC and AUPR the rank of each row is held fixed, for ECE and correlation the bins are filled "
+        "anew.",
+        ("Method", *((RANKING | CALIBRATION)[metric] for metric in METRICS)),
+        tuple(
+            (method, *(interval_text(study.intervals[method][metric]) for metric in METRICS))
+            for method in study.methods
+            if method != study.control
+        ),
+    )
+
+
+def convergence(study: Comparison) -> TextTable:
+    """Epochs to convergence (Sec. 4.1)."""
+
+    def cell(method: str) -> str:
+        mean, spread = study.mean(method, CONVERGENCE), study.spread(method, CONVERGENCE)
+        return f"{mean:.1f} ({spread:.1f})".replace("nan", MISSING) if math.isfinite(mean) else MISSING
+
+    return TextTable(
+        "convergence",
+        "Epochs to convergence",
+        "First epoch whose overall accuracy is within 1 % of the best of the run; in brackets the standard "
+        "deviation over trials."
+        + (" The paper: E-Mixup takes half the epochs of the control (Sec. 4.1)." if study.beside_paper else ""),
+        ("Method", "Epochs"),
+        tuple((method, cell(method)) for method in study.methods),
+    )
+
+
+def further(study: Comparison) -> TextTable:
+    """Metrics that the other tables do not know by name."""
+    return TextTable(
+        "further",
+        "Further metrics",
+        "Means over trials of all other metrics of the study; in brackets the standard deviation.",
+        ("Method", *study.further),
+        tuple(
+            (method, *(with_spread(number(study.mean(method, m)), study.spread(method, m)) for m in study.further))
+            for method in study.methods
+        ),
+    )
+
+
+def chosen(study: Comparison) -> TextTable:
+    """Hyperparameters of each trial, for the methods that have any."""
+    return TextTable(
+        "chosen",
+        "Chosen hyperparameters",
+        "What was chosen or fitted in each trial from its training rows alone.",
+        ("Method", *(f"Trial {trial}" for trial in study.trials)),
+        tuple(
+            (method, *map(_values_text, study.chosen[method])) for method in study.methods if any(study.chosen[method])
+        ),
+    )
+
+
+def interval_text(interval: Interval) -> str:
+    """Write a difference with its interval.
+
+    Example:
+        >>> interval_text(Interval(0.02, 0.01, 0.03))
+        '+0.0200 [+0.0100, +0.0300] *'
+    """
+    low, high = number(interval.low, sign=True), number(interval.high, sign=True)
+    return f"{number(interval.difference, sign=True)} [{low}, {high}]{' *' if interval.excludes_zero else ''}"
+
+
+def _values_text(values: Mapping[str, Any]) -> str:
+    texts = (f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
+    return ", ".join(texts) or MISSING
+
+
+def _paper_columns(study: Comparison, names: Iterable[str]) -> tuple[str, ...]:
+    heads = (f"Paper: {name[0].lower() + name[1:] if name[1:2].islower() else name}" for name in names)
+    return tuple(heads) if study.beside_paper else ()
+
+
+def _best(study: Comparison, metrics: Mapping[str, int]) -> frozenset[tuple[int, int]]:
+    """Places of the best method in each column; ``metrics`` gives 1 where more is better, else -1."""
+    return frozenset(
+        (study.methods.index(best), column)
+        for column, (metric, sign) in enumerate(metrics.items(), start=1)
+        if (best := study.best({method: sign * study.mean(method, metric) for method in study.methods})) is not None
+    )
