@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 import warnings
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
 from estitchup_pl import __version__
+from estitchup_pl.cli.configs import FOLDERS, config_folders, with_config_files
+from estitchup_pl.cli.help import short_help
 from estitchup_pl.errors import ConfigError, EstitchupError, did_you_mean
 
 COMMANDS: Final = {
@@ -27,37 +28,55 @@ COMMANDS: Final = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit status: 0, 1 for an error it explains, 2 for a wrong call."""
-    argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help"):
+    words = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in ("-h", "--help"):
         print(_overview())
         return 0
-    if argv[0] == "--version":
+    if words[0] == "--version":
         print(f"estitchup {__version__}")
         return 0
-    warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")  # Lightning 2.6 under torch >= 2.14
-    # Users' own classes lie in the working directory or beside a config; a console script sees neither by itself.
-    sys.path[:0] = [os.getcwd(), *(str(config.parent.absolute()) for config in config_files(argv))]
     try:
-        if argv[0] not in COMMANDS:
-            raise ConfigError(f"there is no command {argv[0]!r}{did_you_mean(argv[0], COMMANDS)}\n\n{_overview()}")
-        module = importlib.import_module(COMMANDS[argv[0]][0])
-        arguments = argv if module.__name__.endswith(".lightning") else argv[1:]
-        return int(module.main(arguments))
-    except EstitchupError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return _run(words[0], words[1:])
     except BrokenPipeError:  # whoever reads our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except _explained_errors() as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return 1 if isinstance(error, EstitchupError) and not isinstance(error, ConfigError) else 2
 
 
-def config_files(argv: Iterable[str]) -> list[Path]:
-    """Configuration files named on a command line."""
-    paths = (Path(argument.split("=")[-1]) for argument in argv)
-    return [path for path in paths if path.suffix in (".yaml", ".yml") and path.is_file()]
+def _run(command: str, words: list[str]) -> int:
+    if command not in COMMANDS:
+        raise ConfigError(f"there is no command {command!r}{did_you_mean(command, COMMANDS)}\n\n{_overview()}")
+    if "--help" in words or "-h" in words:
+        if words[-2:] not in (["--help", "all"], ["-h", "all"]):
+            print(short_help(command, words))
+            return 0
+        words = words[:-1]
+    warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")  # Lightning 2.6 under torch >= 2.14
+    words = with_config_files(command, words)
+    if command in FOLDERS:
+        # Users' own classes lie in the working directory or beside a config; a console script sees neither by itself.
+        # They come last, so that a file there never takes the place of an installed module.
+        sys.path += [place for place in (os.getcwd(), *config_folders(words)) if place not in sys.path]
+    module = importlib.import_module(COMMANDS[command][0])
+    return int(module.main([command, *words] if module.__name__.endswith(".lightning") else words))
+
+
+def _explained_errors() -> tuple[type[Exception], ...]:
+    """Errors whose message says what to do: ours, and Lightning's about options, once Lightning is imported."""
+    if "lightning.fabric" not in sys.modules:
+        return (EstitchupError,)
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    return EstitchupError, MisconfigurationException
 
 
 def _overview() -> str:

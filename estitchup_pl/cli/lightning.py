@@ -7,7 +7,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -113,8 +112,5 @@ def main(argv: list[str]) -> int:
     for message in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message)
     sys.argv[1:] = argv
-    try:
-        EstitchupCLI(argv[0])
-    except MisconfigurationException as error:  # what Lightning says about options that do not go together
-        raise ConfigError(str(error)) from error
+    EstitchupCLI(argv[0])
     return 0

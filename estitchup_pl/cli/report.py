@@ -25,10 +25,7 @@ def main(argv: list[str]) -> int:
         ConfigError: For a wrong call.
         DataError: For a folder that holds no finished study.
     """
-    parser = CommandParser(prog="estitchup report", description=_DESCRIPTION)
-    parser.add_argument("study", metavar="DIR", help="folder of the study, what --out named")
-    parser.add_argument("--quiet", action="store_true", help="do not print the tables")
-    arguments = parser.parse_call(argv)
+    arguments = report_parser().parse_call(argv)
     try:
         report = write_report(StudyFolder(arguments.study))
     except OSError as error:
@@ -39,3 +36,11 @@ def main(argv: list[str]) -> int:
         print(missing, file=sys.stderr)
     print(report.html or report.tables_markdown)
     return 0
+
+
+def report_parser() -> CommandParser:
+    """Parser of the command's options."""
+    parser = CommandParser(prog="estitchup report", description=_DESCRIPTION)
+    parser.add_argument("study", metavar="DIR", help="folder of the study, what --out named")
+    parser.add_argument("--quiet", action="store_true", help="do not print the tables")
+    return parser

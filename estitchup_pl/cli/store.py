@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from estitchup_pl.cli.help import short_help
 from estitchup_pl.cli.parser import CommandParser
 from estitchup_pl.errors import ConfigError, StoreError, did_you_mean
 from estitchup_pl.store import DTYPES, EmbeddingStore, ModalityInfo, RowSource, flag_column, name_hint
@@ -27,17 +28,6 @@ from estitchup_pl.tables import (
     split_place,
 )
 
-_CREATE = """\
-Make a store of embeddings that are there already.
-
-Row i of every file of embeddings belongs to row i of the table.
-
-  estitchup store create --items items.parquet --modality title=title.npy image=image.npy --label type --out products
-  estitchup store create --items items.csv --modality title=vectors.parquet:embedding --label type --out products
-  estitchup store create --huggingface folder --modality text=embedding --label label --row-ids --out products
-  estitchup store create --clip-retrieval folder --id key --out products
-"""
-
 
 def main(argv: list[str]) -> int:
     """Run ``estitchup store`` with the words after it; return the exit status 0.
@@ -46,23 +36,29 @@ def main(argv: list[str]) -> int:
         ConfigError: For a wrong call.
         StoreError: For input that makes no store, a store that is broken, or a disk that is full.
     """
-    if not argv or argv[0] in ("-h", "--help"):
-        print(_overview())
+    if not argv or argv[0].startswith("-"):
+        print(short_help("store"))
         return 0
     if argv[0] not in COMMANDS:
-        raise ConfigError(f"there is no command 'store {argv[0]}'{did_you_mean(argv[0], COMMANDS)}\n\n{_overview()}")
-    command = COMMANDS[argv[0]]
-    parser = CommandParser(prog=f"estitchup store {argv[0]}", description=command.description)
-    command.add_options(parser)
-    arguments = SimpleNamespace(**parser.parse_call(argv[1:]).as_dict())  # one option is called items
+        raise ConfigError(
+            f"there is no command 'store {argv[0]}'{did_you_mean(argv[0], COMMANDS)}\n\n{short_help('store')}"
+        )
+    arguments = SimpleNamespace(**store_parser(argv[0]).parse_call(argv[1:]).as_dict())  # one option is called items
     try:
-        command.run(arguments)
+        COMMANDS[argv[0]].run(arguments)
     except BrokenPipeError:
         raise
     except OSError as error:
         where = error.filename or getattr(arguments, "out", None) or arguments.store
         raise StoreError(f"{where}: {error.strerror or error}") from error
     return 0
+
+
+def store_parser(command: str) -> CommandParser:
+    """Parser of the options of ``estitchup store create``, ``info`` or ``verify``."""
+    parser = CommandParser(prog=f"estitchup store {command}", description=COMMANDS[command].description)
+    COMMANDS[command].add_options(parser)
+    return parser
 
 
 def _create(arguments: SimpleNamespace) -> None:
@@ -239,23 +235,11 @@ class _Command(NamedTuple):
     run: Callable[[SimpleNamespace], None]
     description: str
 
-    @property
-    def summary(self) -> str:
-        return self.description.partition("\n")[0]
-
 
 COMMANDS: Final = {
-    "create": _Command(_add_create_options, _create, _CREATE),
+    "create": _Command(_add_create_options, _create, "Make a store of embeddings that are there already."),
     "info": _Command(_add_info_options, _info, "Say what is in a store."),
     "verify": _Command(
         _add_verify_options, _verify, "Read a whole store; exit with 1 and its first defect if it has one."
     ),
 }
-
-
-def _overview() -> str:
-    commands = "\n".join(f"  {name:<8}{command.summary}" for name, command in COMMANDS.items())
-    return (
-        f"usage: estitchup store COMMAND [OPTION ...]\n\ncommands:\n{commands}\n\n"
-        "`estitchup store COMMAND --help` lists the options of a command."
-    )
