@@ -161,7 +161,7 @@ def test_new_items_are_added_and_a_broken_one_is_named(run: Run, tmp_path: Path)
         (("store", "store"), ["--device", "8"], "--device; did you mean '--devices'"),
         (("store", "store"), ["--rest"], "--rest; did you mean '--restart'"),
         (("store", "store"), ["--on_error", "skip"], "on_error"),
-        (("store", "store"), ["--config", "gone.yaml"], "gone.yaml: No such file"),
+        (("store", "store"), ["--config", "gone.yaml"], "--config gone.yaml: there is no such file"),
         (("items.csv", "item.csv"), [], "there is no file or folder item.csv"),
         (("column: title", "column: titel"), [], "no column 'titel'; did you mean 'title'"),
         (("devices: 1", "strategy: fsdp"), [], "fsdp"),
