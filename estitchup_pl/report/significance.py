@@ -99,9 +99,10 @@ class RowStatistics(NamedTuple):
 
 def row_statistics(run: Run) -> RowStatistics:
     """Take a run apart into rows."""
-    cell = 2 * equal_width_index(run.test.confidence, _BINS) + run.test.correct.long()
+    confidence = run.test.confidence.double()  # as the results are computed
+    cell = 2 * equal_width_index(confidence, _BINS) + run.test.correct.long()
     ranking = np.stack([run.scores.auroc.numpy(), run.scores.precision.numpy()], axis=1)
-    return RowStatistics(ranking, cell.numpy(), run.test.confidence.double().numpy())
+    return RowStatistics(ranking, cell.numpy(), confidence.numpy())
 
 
 def bootstrap(trials: Sequence[Sequence[RowStatistics]], resamples: int, seed: int) -> tuple[Floats, Floats]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from made_study import make_study
 
-from estitchup_pl.report import ReportPaths, StudyTables, write_report
+from estitchup_pl.report import ReportPaths, StudyTables, study_tables, write_report
+from estitchup_pl.report.curves import method_curves
+from estitchup_pl.report.page import make_page
 from estitchup_pl.report.runs import StudyRuns, read_study
 from estitchup_pl.study import StudyFolder
 
@@ -26,5 +28,10 @@ def report(study: StudyFolder) -> ReportPaths:
 
 
 @pytest.fixture(scope="session")
-def tables(report: ReportPaths) -> StudyTables:
-    return report.tables
+def tables(study: StudyFolder) -> StudyTables:
+    return study_tables(study)
+
+
+@pytest.fixture(scope="session")
+def page(runs: StudyRuns, tables: StudyTables) -> str:
+    return make_page(runs, tables, [method_curves(method, runs.of(method)) for method in runs.methods])

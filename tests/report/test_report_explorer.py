@@ -13,7 +13,7 @@ from kept import Array, Kept, kept
 from made_study import HOSTILE, METHODS
 from sklearn.metrics import average_precision_score
 
-from estitchup_pl.report import ReportPaths, StudyTables
+from estitchup_pl.report import StudyTables
 from estitchup_pl.report.curves import method_curves
 from estitchup_pl.report.explorer import NONE_NAME, SLIDER_GRID
 from estitchup_pl.report.figures import FIGURES, page_panel
@@ -25,14 +25,8 @@ HEURISTICS = ("intersection", "tp_ratio")
 
 
 @pytest.fixture(scope="module")
-def html(report: ReportPaths) -> str:
-    assert report.html is not None
-    return report.html.read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def data(html: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(re.search(r'id="data">(.*)</script>', html)[1])  # type: ignore[index]
+def data(page: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(re.search(r'id="data">(.*)</script>', page)[1])  # type: ignore[index]
     return content
 
 
@@ -149,9 +143,9 @@ def class_of(trials: list[Kept], name: str) -> list[float]:
 
 
 def test_each_place_on_the_page_holds_the_chart_that_its_label_names(
-    html: str, data: dict[str, Any], runs: StudyRuns
+    page: str, data: dict[str, Any], runs: StudyRuns
 ) -> None:
-    places = re.findall(r'aria-label="([^"]*)" data-panel="(\d+)"', html)
+    places = re.findall(r'aria-label="([^"]*)" data-panel="(\d+)"', page)
     assert len(places) == len(data["panels"]) == len(FIGURES) * len(METHODS)
     panels = {unescape(label): data["panels"][int(number)] for label, number in places}
     for figure in FIGURES:
@@ -160,9 +154,9 @@ def test_each_place_on_the_page_holds_the_chart_that_its_label_names(
             assert panels[f"{figure.title}, {method}"] == expected
 
 
-def test_tables_on_the_page_are_the_tables(html: str, tables: StudyTables) -> None:
+def test_tables_on_the_page_are_the_tables(page: str, tables: StudyTables) -> None:
     for table in tables.tables():
-        section = html[html.index(f'<h3 id="{table.key}">') :].partition("</table>")[0]
+        section = page[page.index(f'<h3 id="{table.key}">') :].partition("</table>")[0]
         title, caption, *heads = (
             unescape(text)
             for pattern in ("<h3[^>]*>(.*?)</h3>", '<p class="caption">(.*?)</p>', '<th scope="col">(.*?)</th>')
@@ -179,16 +173,16 @@ def test_tables_on_the_page_are_the_tables(html: str, tables: StudyTables) -> No
 
 
 def test_the_page_begins_with_the_verdict_and_the_method_that_balances_best(
-    html: str, data: dict[str, Any], tables: StudyTables
+    page: str, data: dict[str, Any], tables: StudyTables
 ) -> None:
-    cards = re.findall(r'<h3>(.*?)</h3><p class="answer">(.*?)</p><p>(.*?)</p>', html)
+    cards = re.findall(r'<h3>(.*?)</h3><p class="answer">(.*?)</p><p>(.*?)</p>', page)
     assert [tuple(map(unescape, card)) for card in cards] == [tuple(answer) for answer in verdict(tables)]
     assert data["methods"][data["start"]]["name"] == verdict(tables)[-1].method
     assert data["trials"] == ["trial 0", "trial 1", "trial 2"]
 
 
-def test_the_page_says_what_the_study_was(html: str, study: StudyFolder) -> None:
-    facts = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", html[html.index('class="facts"') :]))
+def test_the_page_says_what_the_study_was(page: str, study: StudyFolder) -> None:
+    facts = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page[page.index('class="facts"') :]))
     counts = {"train": [], "test": [], "none": []}  # type: dict[str, list[int]]
     for trial in study.header["trials"]:
         rows = study.trial(trial).to_pylist()
@@ -202,10 +196,10 @@ def test_the_page_says_what_the_study_was(html: str, study: StudyFolder) -> None
     assert (facts["Control"], facts["Trials"], facts["Epochs"]) == ("Control", "0, 1, 2", "24")
 
 
-def test_hostile_names_stay_text(html: str, data: dict[str, Any], report: ReportPaths) -> None:
-    assert "<b>" not in html
-    assert html.count("</script>") == 3  # the data, the libraries, the page's own
-    assert "49" not in re.findall(r"<title>(.*)</title>", html)[0]
-    assert unescape(re.findall(r"<h1>(.*)</h1>", html)[0]) == f"made {HOSTILE}"
+def test_hostile_names_stay_text(page: str, data: dict[str, Any], tables: StudyTables) -> None:
+    assert "<b>" not in page
+    assert page.count("</script>") == 3  # the data, the libraries, the page's own
+    assert "49" not in re.findall(r"<title>(.*)</title>", page)[0]
+    assert unescape(re.findall(r"<h1>(.*)</h1>", page)[0]) == f"made {HOSTILE}"
     assert [entry["name"] for entry in data["methods"]] == [*METHODS]
-    assert "<b>" not in report.tables_markdown.read_text()
+    assert "<b>" not in tables.markdown()

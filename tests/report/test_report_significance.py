@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from kept import Array
 
 from estitchup_pl.functional import confidence_accuracy_correlation, expected_calibration_error, weighted_auroc_aupr
 from estitchup_pl.report.runs import StudyRuns
 from estitchup_pl.report.significance import (
+    METRICS,
     RowStatistics,
     bootstrap,
     metrics_of,
@@ -40,6 +42,48 @@ def test_rows_counted_twice_are_rows_that_are_there_twice(runs: StudyRuns) -> No
     assert metrics[2] == pytest.approx(float(expected_calibration_error(*rows)), abs=1e-12)
     assert metrics[3] == pytest.approx(float(confidence_accuracy_correlation(*rows)), abs=1e-12)
     assert metrics[0] == pytest.approx(float(run.scores.auroc.repeat_interleave(repeat).mean()), abs=1e-12)
+
+
+def slow_metrics(runs: StudyRuns, method: str, trial: int, rows: Array) -> list[float]:
+    """The metrics of rows, some of which are there several times; ranks are those among all rows."""
+    run = runs.runs[method, trial]
+    drawn = torch.from_numpy(rows)
+    top = run.test.confidence[drawn].double(), run.test.correct[drawn]
+    ranking = [float(scores[drawn].mean()) for scores in (run.scores.auroc, run.scores.precision)]
+    return [*ranking, float(expected_calibration_error(*top)), float(confidence_accuracy_correlation(*top))]
+
+
+def test_intervals_are_those_of_resamples_drawn_one_by_one(runs: StudyRuns) -> None:
+    """With the documented keys: trials from ``(seed, 0)``, the rows of each trial in turn from ``(seed, 1, trial)``."""
+    seed, resamples = 3, 12
+    trials = np.random.default_rng((seed, 0)).integers(3, size=(resamples, 3))
+    sources = [np.random.default_rng((seed, 1, trial)) for trial in range(3)]
+    differences = {method: [] for method in runs.methods if method != "Control"}  # type: dict[str, list[Array]]
+    rows_of = {
+        trial: [
+            sources[trial].integers(
+                len(runs.runs["Control", trial].ids), size=len(runs.runs["Control", trial].ids), dtype=np.int32
+            )
+            for _ in range((trials == trial).sum())
+        ]
+        for trial in range(3)
+    }
+    drawn = {trial: iter(rows) for trial, rows in rows_of.items()}
+    for resample in trials:
+        rows = [(trial, next(drawn[trial])) for trial in np.sort(resample).tolist()]
+        for method, values in differences.items():
+            pairs = [(slow_metrics(runs, method, *of), slow_metrics(runs, "Control", *of)) for of in rows]
+            values.append(np.mean([np.subtract(*pair) for pair in pairs], axis=0))
+    everything = [np.arange(len(runs.runs["Control", trial].ids)) for trial in range(3)]
+    for method, intervals in paired_intervals(runs, resamples, level=0.8, seed=seed).items():
+        whole = [
+            (slow_metrics(runs, method, t, r), slow_metrics(runs, "Control", t, r)) for t, r in enumerate(everything)
+        ]
+        estimate = np.mean([np.subtract(*pair) for pair in whole], axis=0)
+        low, high = np.quantile(differences[method], [0.1, 0.9], axis=0)
+        expected = np.stack([estimate, 2 * estimate - high, 2 * estimate - low], axis=1)
+        assert tuple(intervals) == METRICS
+        np.testing.assert_allclose(list(intervals.values()), expected, atol=1e-9)
 
 
 def made_rows(source: np.random.Generator, rows: int, gap: float) -> list[RowStatistics]:
