@@ -400,6 +400,22 @@ class ClasswiseCalibrationError(RowMetric):
         return classwise_calibration_error(*self.predictions(), num_bins=self.num_bins).mean()
 
 
+def default_metrics() -> dict[str, Metric]:
+    """Metrics of an evaluation by name, as ``fit``, ``validate`` and ``test`` log them.
+
+    Example:
+        >>> ", ".join(default_metrics())
+        'ranking, ece, confidence_accuracy_correlation, confidence_accuracy_correlation_id, accuracy'
+    """
+    return {
+        "ranking": WeightedRanking(),
+        "ece": ExpectedCalibrationError(),
+        "confidence_accuracy_correlation": ConfidenceAccuracyCorrelation(),
+        "confidence_accuracy_correlation_id": ConfidenceAccuracyCorrelation(known_only=True),
+        "accuracy": NoneAwareAccuracy(),
+    }
+
+
 def _checked_rows(rows: Tensor, target: Tensor) -> Tensor:
     if rows.shape != target.shape or rows.dtype != torch.int64:
         raise DataError(f"rows: expected int64 {tuple(target.shape)}, got {rows.dtype} {tuple(rows.shape)}")

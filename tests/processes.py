@@ -50,8 +50,8 @@ def several() -> dict[str, object]:
 def fit(folder: Path, callbacks: list[pl.Callback], epochs: int, checkpoint: Path | None = None) -> EmbeddingClassifier:
     """Fit a small classifier, from a checkpoint on if there is one."""
     split = ThresholdSplit(TrialSplit(0, 0.6), held_out=2)
-    model = classifier()
-    rows = data(split=split, store=blobs_store(ODD), batch_size=8, scaling="standardize")
+    model = classifier(scaling="standardize")
+    rows = data(split=split, store=blobs_store(ODD), batch_size=8)
     run = trainer(folder, epochs, callbacks=callbacks, **several())
     run.fit(model, rows, ckpt_path=checkpoint, weights_only=True)
     run.save_checkpoint(folder / f"epoch-{epochs}.ckpt")

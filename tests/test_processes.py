@@ -33,7 +33,11 @@ def alone(folder: Path) -> dict[str, float]:
 @pytest.fixture(scope="module")
 def two(folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS), "PL_GLOBAL_SEED": "0"}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{TESTS}{os.pathsep}{TESTS.parent}",
+        "PL_GLOBAL_SEED": "0",
+    }
     result = subprocess.run(
         [*command, TESTS / "processes.py", folder], env=environment, capture_output=True, text=True, timeout=280
     )

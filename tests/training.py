@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy.typing as npt
 import torch
 from blobs import blobs_store
 from torch import Tensor
 
 from estitchup_pl import EmbeddingClassifier, EmbeddingDataModule, EmbeddingMLP
 from estitchup_pl.data.splits import TrialSplit
+from estitchup_pl.store import EmbeddingStore
 
 SMALL = partial(EmbeddingMLP, hidden=(16,))
 
@@ -42,6 +44,11 @@ def data(**options: Any) -> EmbeddingDataModule:
 def classifier(**options: Any) -> EmbeddingClassifier:
     """Make a small classifier."""
     return EmbeddingClassifier(**{"network": SMALL, **options})
+
+
+def by_name(store: EmbeddingStore, rows: npt.ArrayLike) -> dict[str, npt.NDArray[Any]]:
+    """Gather embeddings as a classifier takes them."""
+    return {name: store.gather(rows, [name]) for name in store.modalities}
 
 
 def weights(model: torch.nn.Module) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from estitchup_pl.batch import EmbeddingBatch
+from estitchup_pl.callbacks.partners import classifier
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.functional import (
     e_mixup,
@@ -129,7 +130,7 @@ class ModalityStitch(EmbeddingAugmentation):
         Raises:
             ConfigError: If there is only one.
         """
-        modalities: dict[str, int] = pl_module.modalities  # type: ignore[assignment]
+        modalities = classifier(pl_module, self).modalities
         self._widths = tuple(modalities.values())
         if len(self._widths) < 2:
             raise ConfigError(f"ModalityStitch needs at least two modalities, got {list(modalities)}; use EStitchup")

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from estitchup_pl.batch import EmbeddingBatch
+from estitchup_pl.callbacks.partners import classifier, data_module
 from estitchup_pl.errors import CheckpointError, ConfigError
 from estitchup_pl.functional import Heuristic
 from estitchup_pl.metrics import ConfidenceThreshold
@@ -53,17 +54,19 @@ class OODThreshold(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Set a given threshold, or check that the validation set can give one."""
         if self.value is not None:
-            pl_module.threshold = torch.tensor(self.value, device=pl_module.device)
+            classifier(pl_module, self).threshold = torch.tensor(self.value, device=pl_module.device)
             return
         self._metric.to(pl_module.device)
-        data = getattr(trainer, "datamodule", None)
-        if not getattr(data, "validates_unknown", True):
+        data = data_module(trainer)
+        if data is None:
+            return  # validation rows of somebody's own
+        if not data.validates_unknown:
             raise ConfigError(
                 "OODThreshold cannot fit a threshold: no validation row belongs to a class outside training, so "
                 'none is "none". Hold classes out (data.split: ThresholdSplit), take the threshold of such a fit '
                 "(OODThreshold's checkpoint), or give its value"
             )
-        if getattr(data, "validates_on_test_rows", False):
+        if data.validates_on_test_rows:
             rank_zero_warn(
                 "the validation rows are the test rows too, so a threshold fitted on them looks better in test "
                 "than it is; fit it with data.split=ThresholdSplit and hand it over with OODThreshold's checkpoint"
@@ -90,7 +93,7 @@ class OODThreshold(pl.Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Fit the threshold; the module computes and logs its metrics right after."""
         if self._fits(trainer):
-            pl_module.threshold = self._metric.compute().to(pl_module.device)
+            classifier(pl_module, self).threshold = self._metric.compute().to(pl_module.device)
             self._metric.reset()
 
     def _fits(self, trainer: pl.Trainer) -> bool:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from estitchup_pl.batch import EmbeddingBatch
+from estitchup_pl.callbacks.partners import classifier, data_module
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.functional import reject
 from estitchup_pl.store.files import atomic_path
@@ -44,6 +45,9 @@ class PredictionWriter(pl.Callback):
 
     def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse to lose an older file, and open this process's part."""
+        classifier(pl_module, self)
+        if data_module(trainer) is None:
+            raise ConfigError("PredictionWriter needs an EmbeddingDataModule, whose store knows the items' ids")
         if self.path.exists() and not self.overwrite:
             raise ConfigError(f"{self.path} exists: choose another path, or overwrite it (overwrite=true)")
         trainer.strategy.barrier("predictions")  # nobody creates what another process still looks for
@@ -61,7 +65,7 @@ class PredictionWriter(pl.Callback):
     ) -> None:
         """Append a batch to this process's part."""
         if self._writer is not None and len(outputs["rows"]):
-            model: Any = pl_module
+            model = classifier(pl_module, self)
             names = (*model.class_names, "none")  # NONE, which is -1, finds the last
             self._writer.write_table(self._table(outputs, model.threshold, names))
 
@@ -69,9 +73,10 @@ class PredictionWriter(pl.Callback):
         """Merge the parts in row order, once all processes have closed theirs."""
         self._close()
         trainer.strategy.barrier("predictions")
-        if trainer.is_global_zero:
-            items = trainer.datamodule.store.column("id")  # type: ignore[attr-defined]
-            self._merge([self._part(rank) for rank in range(trainer.world_size)], items)
+        data = data_module(trainer)
+        if trainer.is_global_zero and data is not None:
+            parts = [self._part(rank) for rank in range(trainer.world_size)]
+            self._merge(parts, data.store.column("id"))
         trainer.strategy.barrier("predictions")
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:

@@ -1,6 +1,6 @@
 """From a store to batches: the data module, the splits of its rows, and the digits."""
 
-from estitchup_pl.data.datamodule import EmbeddingDataModule
+from estitchup_pl.data.datamodule import EmbeddingDataModule, open_store
 from estitchup_pl.data.digits import digits_store
 from estitchup_pl.data.splits import ColumnSplit, Split, SplitProtocol, ThresholdSplit, TrialSplit
 
@@ -12,4 +12,5 @@ __all__ = [
     "ThresholdSplit",
     "TrialSplit",
     "digits_store",
+    "open_store",
 ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import lightning.pytorch as pl
 import numpy as np
@@ -12,8 +12,10 @@ import psutil
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+from typing_extensions import override
 
-from estitchup_pl.batch import NONE, EmbeddingBatch
+from estitchup_pl.batch import NONE
 from estitchup_pl.data.digits import digits_store
 from estitchup_pl.data.loading import (
     BatchSampler,
@@ -26,7 +28,7 @@ from estitchup_pl.data.loading import (
 )
 from estitchup_pl.data.splits import Split, SplitProtocol, TrialSplit
 from estitchup_pl.errors import CheckpointError, ConfigError, DataError, SplitError, did_you_mean
-from estitchup_pl.model.scaling import SCALINGS, ModalityScaling, Scaling
+from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.seeding import global_seed
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import Rows, StoreLabels
@@ -51,10 +53,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
     Args:
         store: Folder of an :class:`EmbeddingStore`, an open one, or ``"digits"`` for the embedded data set.
         split: Which rows train, validate and test; any :class:`SplitProtocol`.
-        modalities: Modalities to concatenate, in this order; all of the store if ``None``. With a model from a
-            checkpoint, its modalities are used.
-        scaling: ``"none"``, ``"l2"`` or ``"standardize"`` (fitted on the training rows alone), for all
-            modalities or by name.
+        modalities: Names of the modalities to concatenate, in this order; all of the store if ``None``. With a
+            model from a checkpoint, its modalities are used.
         batch_size: Rows of a training batch on each process.
         eval_batch_size: Rows of a batch in validation, test and prediction at most.
         predict_rows: Rows that ``predict`` covers: those without a label, the test rows, or all.
@@ -63,6 +63,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
             the free memory free.
 
     Attributes:
+        modalities: Width of each chosen modality, in the order of their concatenation.
+        class_names: Known classes, once :meth:`setup` has run.
         source: Where embeddings are read from; opened when a loader is made, unless it covers the rows already.
 
     Raises:
@@ -75,7 +77,6 @@ class EmbeddingDataModule(pl.LightningDataModule):
         store: str | Path | EmbeddingStore,
         split: SplitProtocol | None = None,
         modalities: Sequence[str] | None = None,
-        scaling: Scaling | Mapping[str, Scaling] = "none",
         batch_size: int = 128,
         eval_batch_size: int = 4096,
         predict_rows: PredictRows = "unlabelled",
@@ -85,27 +86,20 @@ class EmbeddingDataModule(pl.LightningDataModule):
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
-        self.store = _open(store)
+        self.store = open_store(store)
         self.split = split or TrialSplit()
         self.modalities = _check_modalities(self.store, modalities)
-        self.scaling = _check_scaling(scaling, self.modalities)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.predict_rows = predict_rows
         self.cache = cache
         self.class_names: tuple[str, ...] = ()
-        self.scale = ModalityScaling(self.modality_dims, {})
         self._stage = "fit"
         self._labels: StoreLabels | None = None
         self._parts: Split | None = None
         self.source: EmbeddingSource | None = None
         self._label_index = torch.empty(0, dtype=torch.int64)
         self._targets = torch.empty(0, 0)
-
-    @property
-    def modality_dims(self) -> dict[str, int]:
-        """Width of each chosen modality, in the order of their concatenation."""
-        return {name: self.store.modalities[name].dim for name in self.modalities}
 
     @property
     def parts(self) -> Split:
@@ -135,38 +129,60 @@ class EmbeddingDataModule(pl.LightningDataModule):
         """Whether some row is both validated and tested on."""
         return bool(np.isin(self.parts.val, self.parts.test).any())
 
+    @override
     def setup(self, stage: str) -> None:
-        """Fix the classes and the modalities, before Lightning asks for loaders.
+        """Fix the classes and the modalities, before Lightning asks for loaders, and tell them to the model.
 
         Both are the model's where it has them (from a checkpoint). Otherwise the classes are those with a
         training row, in sorted order, and the modalities those asked for.
 
         Raises:
             CheckpointError: If the store does not have the modalities that the model was trained on.
+            ConfigError: If the model's scaling names a modality that is not chosen.
             DataError: If a class is called "none".
             SplitError: If the store cannot be divided as asked.
         """
         self._stage = stage
-        model: Any = self.trainer.lightning_module if self.trainer else None
-        trained = bool(getattr(model, "class_names", ()))
-        if trained:
-            self._adopt(model)
-        self.class_names = tuple(model.class_names if trained else self.labels.present(self.parts.train))
+        model = self.trainer.lightning_module if self.trainer else None
+        if not isinstance(model, EmbeddingClassifier):
+            model = None  # somebody's own module: it gets batches, and asks for what else it needs
+        elif type(self).on_after_batch_transfer is not pl.LightningDataModule.on_after_batch_transfer:
+            raise ConfigError(
+                f"{type(self).__name__} overrides on_after_batch_transfer, where the classifier scales embeddings and "
+                "which Lightning would not call then: override on_before_batch_transfer"
+            )
+        if model and model.modalities:
+            self._adopt(model.modalities)
+        self.class_names = (model.class_names if model else ()) or tuple(self.labels.present(self.parts.train))
         self._check_classes()
-        # One scaling: this module applies it, the model keeps it in its checkpoint.
-        self.scale = model.scale if trained and hasattr(model, "scale") else self._fit_scaling()
+        if model:
+            model.describe_data(self.class_names, self.modalities, self.moments if stage == "fit" else None)
         self._label_index = torch.from_numpy(self.labels.index(self.class_names))
         # The last row is all zeros and NONE is -1: indexing by the label gives every item its target.
         self._targets = torch.eye(len(self.class_names) + 1, len(self.class_names))
         if stage == "fit":
             self._announce_unknown_classes()
 
-    def on_after_batch_transfer(self, batch: EmbeddingBatch, dataloader_idx: int) -> EmbeddingBatch:
-        """Scale the embeddings, before callbacks see them."""
-        if self.scale.mean.device != batch.embeddings.device:
-            self.scale.to(batch.embeddings.device)
-        batch.embeddings = self.scale(batch.embeddings)
-        return batch
+    def moments(self, modality: str) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation ``(dim,)`` of a modality over the training rows that have it, float64.
+
+        A constant column gets a deviation of one.
+
+        Raises:
+            DataError: If no training row has the modality.
+        """
+        scaler, rows, seen = StandardScaler(), self.parts.train, 0
+        for start in range(0, len(rows), MOMENT_ROWS):
+            part = self.store.gather(rows[start : start + MOMENT_ROWS], [modality]).astype(np.float64)
+            present = part[part.any(axis=1)]
+            seen += len(present)
+            if len(present):
+                scaler.partial_fit(present)
+        if not seen:
+            raise DataError(
+                f"no training row has the modality {modality!r}, so it cannot be standardized: leave it out"
+            )
+        return torch.from_numpy(scaler.mean_), torch.from_numpy(scaler.scale_)
 
     def train_dataloader(self) -> EmbeddingLoader:
         """Batches of the training rows in an order drawn anew each epoch."""
@@ -195,40 +211,25 @@ class EmbeddingDataModule(pl.LightningDataModule):
         cpu = torch.device("cpu")
         device = self.trainer.strategy.root_device if self.trainer else cpu
         if self.cache == "off":
-            return MappedRows(self.store, self.modalities)
+            return MappedRows(self.store, list(self.modalities))
         if self.cache == "auto":
-            row_bytes = sum(
-                info.dim * np.dtype(info.dtype).itemsize
-                for name, info in self.store.modalities.items()
-                if name in self.modalities
-            )
+            info = self.store.modalities
+            row_bytes = sum(dim * np.dtype(info[name].dtype).itemsize for name, dim in self.modalities.items())
             needed = len(rows) * row_bytes / CACHE_SHARE
             if device.type == "cuda" and needed <= torch.cuda.mem_get_info(device)[0]:
-                return ResidentRows(self.store, self.modalities, rows, device)
+                return ResidentRows(self.store, list(self.modalities), rows, device)
             processes = self.trainer.num_devices if self.trainer else 1
             if needed * processes > psutil.virtual_memory().available:
-                return MappedRows(self.store, self.modalities)
-        return ResidentRows(self.store, self.modalities, rows, device if self.cache == "device" else cpu)
+                return MappedRows(self.store, list(self.modalities))
+        return ResidentRows(self.store, list(self.modalities), rows, device if self.cache == "device" else cpu)
 
-    def _fit_scaling(self) -> ModalityScaling:
-        scaling = ModalityScaling(self.modality_dims, self.scaling)
-        start = 0
-        for name, dim in self.modality_dims.items():
-            if self.scaling.get(name) == "standardize":
-                scaler = _standardizer(self.store, name, self.parts.train)
-                scaling.mean[start : start + dim] = torch.from_numpy(scaler.mean_)
-                scaling.std[start : start + dim] = torch.from_numpy(scaler.scale_)
-            start += dim
-        return scaling
-
-    def _adopt(self, model: Any) -> None:
+    def _adopt(self, modalities: dict[str, int]) -> None:
         """Take over the modalities of a model that has been trained."""
-        dims: dict[str, int] = getattr(model, "modalities", None) or self.modality_dims
         where = self.store.path or "in memory"
-        for name, dim in dims.items():
+        for name, dim in modalities.items():
             if name not in self.store.modalities:
                 raise CheckpointError(
-                    f"the checkpoint was trained on the modalities {list(dims)}, the store {where} has only "
+                    f"the checkpoint was trained on the modalities {list(modalities)}, the store {where} has only "
                     f"{list(self.store.modalities)}"
                 )
             found = self.store.modalities[name].dim
@@ -237,8 +238,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
                     f"modality {name!r} has {found} columns in the store {where}, the checkpoint was trained "
                     f"on {dim}: embed with the same encoder, or train anew"
                 )
-        if tuple(dims) != self.modalities:
-            self.modalities = tuple(dims)
+        if list(modalities) != list(self.modalities):
+            self.modalities = dict(modalities)
             self.source = None
 
     def _check_classes(self) -> None:
@@ -297,45 +298,23 @@ class EmbeddingDataModule(pl.LightningDataModule):
         )
 
 
-def _open(store: str | Path | EmbeddingStore) -> EmbeddingStore:
+def open_store(store: str | Path | EmbeddingStore) -> EmbeddingStore:
+    """Open a store: the folder of one, one that is open, or ``"digits"`` for the embedded data set.
+
+    Raises:
+        StoreError: If the store cannot be opened.
+    """
     if isinstance(store, EmbeddingStore):
         return store
     return digits_store() if str(store) == "digits" else EmbeddingStore.open(store)
 
 
-def _check_modalities(store: EmbeddingStore, names: Sequence[str] | None) -> tuple[str, ...]:
-    if names is None:
-        return tuple(store.modalities)
+def _check_modalities(store: EmbeddingStore, names: Sequence[str] | None) -> dict[str, int]:
+    names = tuple(store.modalities) if names is None else names
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"modalities must name at least one modality and none twice, got {list(names)}")
     for name in names:
-        _check_name(name, tuple(store.modalities), "modalities")
-    return tuple(names)
-
-
-def _check_scaling(scaling: Scaling | Mapping[str, Scaling], modalities: Sequence[str]) -> dict[str, Scaling]:
-    by_name = dict.fromkeys(modalities, scaling) if isinstance(scaling, str) else dict(scaling)
-    for name, kind in by_name.items():
-        _check_name(name, modalities, "scaling")
-        if kind not in SCALINGS:
-            raise ConfigError(f"scaling of {name!r} must be one of {', '.join(SCALINGS)}, got {kind!r}")
-    return by_name
-
-
-def _check_name(name: str, names: Sequence[str], option: str) -> None:
-    if name not in names:
-        hint = did_you_mean(name, names)
-        raise ConfigError(f"{option}: unknown modality {name!r}, expected one of {list(names)}{hint}")
-
-
-def _standardizer(store: EmbeddingStore, modality: str, rows: Rows) -> StandardScaler:
-    """Fit to the rows that have the modality, a chunk at a time; a constant column gets a deviation of one."""
-    scaler = StandardScaler()
-    for start in range(0, len(rows), MOMENT_ROWS):
-        part = store.gather(rows[start : start + MOMENT_ROWS], [modality]).astype(np.float64)
-        present = part[part.any(axis=1)]
-        if len(present):
-            scaler.partial_fit(present)
-    if not hasattr(scaler, "n_samples_seen_"):
-        raise DataError(f"no training row has the modality {modality!r}, so it cannot be standardized: leave it out")
-    return scaler
+        if name not in store.modalities:
+            hint = did_you_mean(name, store.modalities)
+            raise ConfigError(f"modalities: unknown modality {name!r}, expected one of {list(store.modalities)}{hint}")
+    return {name: store.modalities[name].dim for name in names}

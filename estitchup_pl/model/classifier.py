@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import lightning.pytorch as pl
 import torch
@@ -13,19 +14,15 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
+from typing_extensions import override
 
 from estitchup_pl.batch import EmbeddingBatch
 from estitchup_pl.errors import CheckpointError, ConfigError
-from estitchup_pl.metrics import (
-    ConfidenceAccuracyCorrelation,
-    ExpectedCalibrationError,
-    NoneAwareAccuracy,
-    WeightedRanking,
-)
+from estitchup_pl.metrics import NoneAwareAccuracy, default_metrics
+from estitchup_pl.model.inputs import Embeddings, side_by_side
 from estitchup_pl.model.networks import EmbeddingMLP, KeyedDropout, SoftTargetBCE
-from estitchup_pl.model.scaling import ModalityScaling
-from estitchup_pl.model.scaling import Scaling as ScalingKind
+from estitchup_pl.model.scaling import ModalityScaling, Moments, Scaling, check_scaling
 from estitchup_pl.model.schedules import TriangularCycle
 from estitchup_pl.seeding import derive_seed, global_seed, keyed_generator
 
@@ -39,12 +36,15 @@ LossCallable = Callable[[], nn.Module]
 class EmbeddingClassifier(pl.LightningModule):
     """Classifier on embeddings, trained with binary cross-entropy on soft targets (Secs. 3.3, 3.4).
 
-    What it is trained on (classes, modalities and their scaling) comes from the data module when a fit begins
-    and is kept in the checkpoint, so that testing and predicting need nothing but the checkpoint and data. The
-    confidence threshold below which an item is "none" lives here too, set by a callback such as
-    ``OODThreshold``; until then it is 0 and nothing is rejected.
+    It owns what it has been trained on: classes, modalities and their scaling. A data module tells them when a
+    fit begins (:meth:`describe_data`), and they are kept in the checkpoint, so that testing and predicting need
+    nothing but the checkpoint and data. The confidence threshold below which an item is "none" lives here too,
+    set by a callback such as ``OODThreshold``; until then it is 0 and nothing is rejected.
 
-    Subclass it and override :meth:`configure_metrics`, :meth:`training_step` or any other hook of Lightning's.
+    Batches are scaled on their way to the device, before callbacks see them: the steps and ``model(x)`` take
+    scaled embeddings, :meth:`logits` and :meth:`predict_proba` embeddings as they are in the store.
+
+    Subclass it and override :meth:`training_step` or any other hook of Lightning's.
 
     Args:
         network: Called with the width of the embeddings and the number of classes; maps embeddings to logits.
@@ -53,14 +53,21 @@ class EmbeddingClassifier(pl.LightningModule):
             Cyclic and one-cycle schedules step every batch, all others every epoch.
         loss: Called with nothing; a module that maps logits and targets, both ``(*stack, batch, classes)``, to a
             scalar. Default: binary cross-entropy, mean over batch and classes.
+        metrics: Metrics of an evaluation by name, logged as ``val/<name>`` and ``test/<name>``. Each takes
+            ``preds`` ``(batch, classes)``, ``target`` ``(batch,)`` with ``NONE`` and, if it wishes, ``rows``.
+            Default: :func:`~estitchup_pl.metrics.default_metrics`.
+        more_metrics: Metrics beside those, or in the place of those of the same name.
+        scaling: ``"none"``, ``"l2"`` or ``"standardize"`` (by the training rows), for all modalities or by name.
         class_names: Known classes, in the order of the network's outputs. Default: from the data module.
         modalities: Width of each modality, in the order of concatenation. Default: from the data module.
-        scaling: Scaling of each modality. Default: from the data module.
 
     Attributes:
         threshold: Confidence threshold in ``[0, 1]``; a prediction is valid only above it (Sec. 2.5).
-        scale: The scaling of the embeddings; the data module applies it to each batch before callbacks see it.
+        scale: The scaling of the concatenated embeddings, ``(batch, dim)`` to the same.
         network: The network, once a fit or a checkpoint has told its size.
+
+    Raises:
+        ConfigError: If a scaling does not exist.
     """
 
     threshold: Tensor
@@ -71,9 +78,11 @@ class EmbeddingClassifier(pl.LightningModule):
         optimizer: OptimizerCallable = lambda params: AdamW(params, lr=3e-4, weight_decay=1e-4, fused=True),
         lr_scheduler: LRSchedulerCallable | None = TriangularCycle,
         loss: LossCallable = SoftTargetBCE,
+        metrics: Mapping[str, Metric] | None = None,
+        more_metrics: Mapping[str, Metric] | None = None,
+        scaling: Scaling | Mapping[str, Scaling] = "none",
         class_names: Sequence[str] | None = None,
         modalities: Mapping[str, int] | None = None,
-        scaling: Mapping[str, ScalingKind] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -83,39 +92,75 @@ class EmbeddingClassifier(pl.LightningModule):
         self.build_optimizer = optimizer
         self.build_lr_scheduler = lr_scheduler
         self.loss = loss()
+        check_scaling(scaling)
+        self.scaling = scaling
         self.class_names = tuple(class_names or ())
         self.modalities = dict(modalities or {})
-        self.scale = ModalityScaling(self.modalities, scaling or {})
+        self.scale = ModalityScaling(self.modalities, scaling if self.modalities else "none")
         self.network: nn.Module | None = None
         self.register_buffer("threshold", torch.tensor(0.0))
         self._loss_sum, self._loss_rows = torch.zeros(()), 0
-        self.val_metrics = self.configure_metrics()
-        self.test_metrics = self.configure_metrics()
+        chosen = default_metrics() if metrics is None else metrics
+        self.val_metrics = MetricCollection({**chosen, **(more_metrics or {})})
+        self.test_metrics = self.val_metrics.clone()
         self.val_loss = MeanMetric()
         self.test_loss = MeanMetric()
 
-    def configure_metrics(self) -> MetricCollection:
-        """Metrics of an evaluation, logged as ``val/<name>`` and ``test/<name>``.
+    @override
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Load a fitted classifier, in evaluation mode; a fit that goes on with it trains it as usual.
 
-        Each takes ``preds`` ``(batch, classes)``, ``target`` ``(batch,)`` with ``NONE`` and, if it wishes,
-        ``rows``. A metric with a ``threshold`` attribute is given the module's before it is computed.
+        Args:
+            checkpoint_path: File that a fit has written.
+            kwargs: As Lightning takes them: ``map_location``, and arguments that the checkpoint does not hold.
+
+        Raises:
+            CheckpointError: If it is not a checkpoint of this class, or holds another network.
         """
-        return MetricCollection(
-            {
-                "ranking": WeightedRanking(),
-                "ece": ExpectedCalibrationError(),
-                "confidence_accuracy_correlation": ConfidenceAccuracyCorrelation(),
-                "confidence_accuracy_correlation_id": ConfidenceAccuracyCorrelation(known_only=True),
-                "accuracy": NoneAwareAccuracy(),
-            }
+        return super().load_from_checkpoint(checkpoint_path, **kwargs).eval()
+
+    def describe_data(
+        self, class_names: Sequence[str], modalities: Mapping[str, int], moments: Moments | None = None
+    ) -> None:
+        """Take over what the data are, where a checkpoint or the constructor has not said it before.
+
+        Args:
+            class_names: Known classes, in the order of the network's outputs.
+            modalities: Width of each modality, in the order of concatenation.
+            moments: Computes mean and standard deviation of a modality over the training rows; called for
+                those that are standardized. ``None`` where nothing is trained: a checkpoint brings them.
+
+        Raises:
+            ConfigError: If ``scaling`` names an unknown modality.
+        """
+        if not self.class_names:
+            self.class_names = tuple(class_names)
+        if not self.modalities:
+            self.modalities = dict(modalities)
+            self.scale = ModalityScaling(self.modalities, self.scaling)
+        if moments and not self.scale.is_fitted:
+            self.scale.fit(moments)
+        self.hparams.update(
+            class_names=list(self.class_names), modalities=dict(self.modalities), scaling=dict(self.scale.kinds)
         )
 
+    @override
+    def setup(self, stage: str) -> None:
+        # Lightning notes that a data module could have this hook as well; the scaling is the model's alone.
+        warnings.filterwarnings("ignore", "You have overridden `on_after_batch_transfer` in `LightningModule` but")
+        if stage == "fit" and not self.training:  # as it comes from a checkpoint
+            self.train()
+
+    @override
     def configure_model(self) -> None:
-        """Build scaling and network, from the checkpoint's description or else from the data module."""
         if self.network is not None:
             return
         if not self.class_names or not self.modalities:
-            self._describe_data()
+            raise ConfigError(
+                "the classifier does not know its classes and modalities: fit it with an EmbeddingDataModule, "
+                "load it from a checkpoint, or construct it with class_names and modalities"
+            )
         # Seeded by the run, so that weights do not depend on what was drawn before (nor on the rank).
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(global_seed(), "network"))
@@ -139,23 +184,48 @@ class EmbeddingClassifier(pl.LightningModule):
             },
         }
 
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """Logits ``(*stack, batch, classes)`` of embeddings ``(*stack, batch, dim)`` as the store has them."""
-        return self._logits(self.scale(embeddings))
+    @override
+    def on_after_batch_transfer(self, batch: EmbeddingBatch, dataloader_idx: int) -> EmbeddingBatch:
+        batch.embeddings = self.scale(batch.embeddings)
+        return batch
+
+    @override
+    def forward(self, scaled: Tensor) -> Tensor:
+        """Logits ``(*stack, batch, classes)`` of scaled embeddings ``(*stack, batch, dim)``, as batches hold them."""
+        if self.network is None:
+            raise ConfigError("the classifier has no network yet: fit it, or load it from a checkpoint")
+        logits: Tensor = self.network(scaled)
+        return logits
+
+    def logits(self, embeddings: Embeddings | Mapping[str, Embeddings]) -> Tensor:
+        """Logits ``(rows, classes)`` of embeddings as the store has them.
+
+        Args:
+            embeddings: Tensor or array ``(rows, dim)`` of each modality by its name; of a single modality also
+                without the name.
+
+        Raises:
+            DataError: If a modality is missing, unknown, unnamed among several, or of another width.
+        """
+        joined = side_by_side(embeddings, self.modalities).type(self.dtype).to(self.device)
+        logits: Tensor = self(self.scale(joined))
+        return logits
 
     @torch.inference_mode()
-    def predict_proba(self, embeddings: Tensor) -> Tensor:
-        """Probability of each class in ``[0, 1]``, ``(*stack, batch, classes)``; rows need not sum to one.
+    def predict_proba(self, embeddings: Embeddings | Mapping[str, Embeddings]) -> Tensor:
+        """Probability of each class in ``[0, 1]``, ``(rows, classes)``; rows need not sum to one.
 
         Dropout is off here, whatever mode the module is in.
 
         Args:
-            embeddings: As the store has them, concatenated in the order of ``modalities``,
-                ``(*stack, batch, dim)``.
+            embeddings: As for :meth:`logits`.
+
+        Raises:
+            DataError: As for :meth:`logits`.
         """
         training = self.training
         try:
-            return torch.sigmoid(self.eval()(embeddings.float()).float())
+            return torch.sigmoid(self.eval().logits(embeddings).float())
         finally:
             self.train(training)
 
@@ -178,7 +248,7 @@ class EmbeddingClassifier(pl.LightningModule):
 
     def training_step(self, batch: EmbeddingBatch, batch_idx: int) -> Tensor:
         """Loss of a batch, as the callbacks have left it."""
-        return self.training_loss(self._logits(batch.embeddings), batch)
+        return self.training_loss(self(batch.embeddings), batch)
 
     def training_loss(self, logits: Tensor, batch: EmbeddingBatch) -> Tensor:
         """Loss of a batch's logits ``(*stack, batch, classes)``, a scalar; counts into the mean of the epoch."""
@@ -203,7 +273,7 @@ class EmbeddingClassifier(pl.LightningModule):
 
     def predict_step(self, batch: EmbeddingBatch, batch_idx: int) -> dict[str, Tensor]:
         """Return ``rows`` ``(batch,)`` and ``probabilities`` ``(batch, classes)``."""
-        return {"rows": batch.rows, "probabilities": self._probabilities(batch)}
+        return {"rows": batch.rows, "probabilities": self(batch.embeddings).float().sigmoid()}
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val/…`` once every process has evaluated its rows."""
@@ -229,6 +299,11 @@ class EmbeddingClassifier(pl.LightningModule):
                 f"the checkpoint was trained on {len(hparams['class_names'])} classes, this model has "
                 f"{len(self.class_names)}, and they differ: use the split of the checkpoint, or begin a new fit"
             )
+        if hparams["scaling"] != self.scale.kinds:
+            raise CheckpointError(
+                f"the checkpoint was trained with the scaling {hparams['scaling']}, this model has {self.scale.kinds}: "
+                "construct the model with the scaling of the checkpoint, or begin a new fit"
+            )
         own = {name: tuple(value.shape) for name, value in self.state_dict().items()}
         for name in sorted(own.keys() | state.keys()):
             found = tuple(state[name].shape) if name in state else None
@@ -237,20 +312,6 @@ class EmbeddingClassifier(pl.LightningModule):
                     f"the checkpoint holds another network: {name} has the shape {found} there and "
                     f"{own.get(name)} here; build the model with the network it was trained with"
                 )
-
-    def _describe_data(self) -> None:
-        data: Any = getattr(self._trainer, "datamodule", None)
-        if not hasattr(data, "modality_dims"):
-            raise ConfigError(
-                "the classifier does not know its classes and modalities: fit it with an EmbeddingDataModule, "
-                "load it from a checkpoint, or construct it with class_names and modalities"
-            )
-        self.class_names = tuple(data.class_names)
-        self.modalities = dict(data.modality_dims)
-        self.scale = data.scale
-        self.hparams.update(
-            class_names=list(self.class_names), modalities=dict(self.modalities), scaling=dict(self.scale.kinds)
-        )
 
     def _steps_per_epoch(self) -> int:
         self.trainer.fit_loop.setup_data()  # makes Lightning count the batches, which it does only later
@@ -261,17 +322,8 @@ class EmbeddingClassifier(pl.LightningModule):
             if isinstance(module, KeyedDropout):
                 module.generators = None if generator is None else [generator]
 
-    def _logits(self, scaled: Tensor) -> Tensor:
-        if self.network is None:
-            raise ConfigError("the classifier has no network yet: fit it, or load it from a checkpoint")
-        logits: Tensor = self.network(scaled)
-        return logits
-
-    def _probabilities(self, batch: EmbeddingBatch) -> Tensor:
-        return self._logits(batch.embeddings).float().sigmoid()
-
     def _evaluate(self, batch: EmbeddingBatch, metrics: MetricCollection, loss: MeanMetric) -> dict[str, Tensor]:
-        logits = self._logits(batch.embeddings).float()
+        logits = self(batch.embeddings).float()
         probabilities = logits.sigmoid()
         rows = len(batch.rows)  # none, where a process has fewer rows than the others have batches
         loss.update(self.loss(logits, batch.targets.float()) if rows else logits.new_zeros(()), weight=rows)
@@ -280,7 +332,7 @@ class EmbeddingClassifier(pl.LightningModule):
 
     def _log_evaluation(self, stage: str, metrics: MetricCollection, loss: MeanMetric) -> None:
         for metric in metrics.values():
-            if hasattr(metric, "threshold"):
+            if isinstance(metric, NoneAwareAccuracy):
                 metric.threshold = float(self.threshold)
         values = {"loss": loss.compute(), **metrics.compute(), "threshold": self.threshold.float()}
         # Every process has the values of all rows; sync_dist, which averages what is equal, says so to Lightning.

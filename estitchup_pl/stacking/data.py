@@ -39,7 +39,7 @@ class StackedDataModule(pl.LightningDataModule):
         self.finished: set[int] = set()
         first = self.runs[0].data
         for run in self.runs:
-            if run.data.store is not first.store or run.data.modalities != first.modalities:
+            if run.data.store is not first.store or list(run.data.modalities) != list(first.modalities):
                 raise ConfigError(
                     f"{run.name}: all runs of a stack share one store and its modalities; open the store once and "
                     "give the open store to every data module"
@@ -66,7 +66,7 @@ class StackedDataModule(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: StackedBatch, dataloader_idx: int) -> StackedBatch:
         """Scale each run's embeddings as that run does."""
-        return {run: self.runs[run].data.on_after_batch_transfer(own, dataloader_idx) for run, own in batch.items()}
+        return {run: self.runs[run].model.on_after_batch_transfer(own, dataloader_idx) for run, own in batch.items()}
 
 
 class StackedLoader:

@@ -90,7 +90,7 @@ def _affordable(run: Run, trainer: pl.Trainer) -> int:
     """Estimate how many runs like this one the device takes at once."""
     device = trainer.strategy.root_device
     classes = len(run.data.labels.present(run.data.parts.train))
-    dim = sum(run.data.modality_dims.values())
+    dim = sum(run.data.modalities.values())
     with torch.device("meta"):
         weights = sum(weight.numel() for weight in run.model.build_network(dim, classes).parameters())
     # Weights, gradients, two moments and the products of a step; a batch and what mixing makes of it.

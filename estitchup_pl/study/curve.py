@@ -27,7 +27,7 @@ class CurveRows:
         trial: The trial.
 
     Attributes:
-        embeddings: As the store has them, ``(rows, dim)``.
+        embeddings: As the store has them, ``(rows, dim)`` by modality.
         labels: Class index or ``NONE``, int64 ``(rows,)``.
         none_share: Share of "none" rows among all test rows.
     """
@@ -36,7 +36,7 @@ class CurveRows:
         test, names = trials.parts("final", trial).test, trials.class_names("final", trial)
         known = trials.known(test, names)
         rows = np.union1d(np.setdiff1d(test, known), sample_rows(known, KNOWN_ROWS, trial))
-        self.embeddings = torch.from_numpy(trials.gather(rows))
+        self.embeddings = trials.gather(rows)
         self.labels = torch.from_numpy(trials.label_index(rows, names))
         self.none_share = 1 - len(known) / len(test)
 
@@ -67,8 +67,8 @@ class AccuracyCurve(pl.Callback):
         """Add a point."""
         epoch = trainer.current_epoch + 1
         if epoch % self.every == 0:
-            parts = torch.split(self.rows.embeddings, KNOWN_ROWS)
-            probabilities = torch.cat([self._predict(pl_module, part) for part in parts])
+            starts = range(0, len(self.rows.labels), KNOWN_ROWS)
+            probabilities = torch.cat([self._predict(pl_module, start) for start in starts])
             if bool(probabilities.isfinite().all()):
                 self.points.append((epoch, *self._measure(probabilities)))
 
@@ -78,8 +78,9 @@ class AccuracyCurve(pl.Callback):
         schema = pa.schema([(names[0], pa.int32()), *((name, pa.float64()) for name in names[1:])])
         return pa.Table.from_pylist([dict(zip(names, point, strict=True)) for point in self.points], schema)
 
-    def _predict(self, model: EmbeddingClassifier, embeddings: Tensor) -> Tensor:
-        return model.predict_proba(embeddings.to(model.device)).cpu()
+    def _predict(self, model: EmbeddingClassifier, start: int) -> Tensor:
+        part = {name: rows[start : start + KNOWN_ROWS] for name, rows in self.rows.embeddings.items()}
+        return model.predict_proba(part).cpu()
 
     def _measure(self, probabilities: Tensor) -> tuple[float, float, float]:
         measured = none_aware_accuracy(probabilities, self.rows.labels, self.threshold)

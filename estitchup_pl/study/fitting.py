@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from estitchup_pl.errors import ConfigError
+from estitchup_pl.model.inputs import side_by_side
+from estitchup_pl.model.scaling import ModalityScaling
 from estitchup_pl.stacking import Run, fit_runs
 from estitchup_pl.store.labels import Rows
 from estitchup_pl.study.baselines import estimator_logits, fit_estimator
@@ -105,7 +108,7 @@ class Fitter:
         )
         for run, diverged in ((one.run, one.diverged) for one in fitted):
             job, _ = runs.pop(run.name)
-            logits = None if diverged else self._predict(job, run.model)
+            logits = None if diverged else self._predict(job, run.model.eval().logits)
             run.data.source = None
             # A finite loss may still leave logits that are not.
             self.done(job, logits if logits is not None and np.isfinite(logits).all() else None)
@@ -121,11 +124,17 @@ class Fitter:
         method = self.config.source(job.method)
         data = self.trials.data(job.stage, job.trial, job.division)
         data.setup("fit")
-        train = data.parts.train
+        train, scaling = data.parts.train, cast(Any, self.config.scaling)
+        scale = ModalityScaling(data.modalities, scaling)
+        scale.fit(data.moments)
+
+        def scaled(rows: Mapping[str, npt.NDArray[Any]]) -> Tensor:
+            return scale(side_by_side(rows, data.modalities))  # type: ignore[no-any-return]
+
         try:
             fitted = fit_estimator(
                 build_estimator(job.method, method, job.values),
-                data.scale(torch.from_numpy(self.trials.gather(train)).float()),
+                scaled(self.trials.gather(train)),
                 torch.from_numpy(self.trials.label_index(train, list(data.class_names))),
                 build_callbacks(job.method, method, job.values),
                 method.copies,
@@ -133,17 +142,15 @@ class Fitter:
             )
         except ConfigError as error:
             raise ConfigError(f"methods.{job.method}: {error}") from error
-        return self._predict(job, lambda rows: torch.from_numpy(estimator_logits(fitted, data.scale(rows).numpy())))
+        return self._predict(job, lambda rows: torch.from_numpy(estimator_logits(fitted, scaled(rows).numpy())))
 
-    def _predict(self, job: Job, model: Callable[[Tensor], Tensor]) -> Logits:
+    def _predict(self, job: Job, model: Callable[[Mapping[str, npt.NDArray[Any]]], Tensor]) -> Logits:
         """Logits of a model that takes embeddings as the store has them."""
         rows = self.rows(job)
         parts = []
-        if isinstance(model, torch.nn.Module):
-            model.eval()
         with torch.inference_mode():
             for start in range(0, len(rows), ROWS_AT_ONCE):
-                embeddings = torch.from_numpy(self.trials.gather(rows[start : start + ROWS_AT_ONCE])).float()
+                embeddings = self.trials.gather(rows[start : start + ROWS_AT_ONCE])
                 parts.append(model(embeddings).float().numpy().astype(np.float16))
         return np.concatenate(parts)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,13 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from estitchup_pl.batch import NONE
-from estitchup_pl.data.datamodule import EmbeddingDataModule
-from estitchup_pl.data.digits import digits_store
+from estitchup_pl.data.datamodule import EmbeddingDataModule, open_store
 from estitchup_pl.data.splits import Split, SplitProtocol, ThresholdSplit, TrialSplit
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.model.networks import EmbeddingMLP
 from estitchup_pl.seeding import derive_seed
-from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import Rows, StoreLabels
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.splits import BootstrapSplit, SelectionSplit
@@ -35,7 +32,7 @@ class Trials:
 
     def __init__(self, config: StudyConfig) -> None:
         self.config = config
-        self.store = digits_store() if config.store == "digits" else EmbeddingStore.open(Path(config.store))
+        self.store = open_store(config.store)
         self.labels = StoreLabels.read(self.store)
         self._parts: dict[tuple[Stage, int, int], Split] = {}
 
@@ -78,20 +75,21 @@ class Trials:
         known: Rows = rows[self.label_index(rows, class_names) != NONE]
         return known
 
-    def gather(self, rows: Rows) -> npt.NDArray[Any]:
-        """Embeddings of rows as the store has them, the chosen modalities side by side, ``(rows, dim)``."""
-        return self.store.gather(rows, self.config.modalities)
+    def gather(self, rows: Rows) -> dict[str, npt.NDArray[Any]]:
+        """Embeddings ``(rows, dim)`` of the chosen modalities as the store has them, by name."""
+        return {name: self.store.gather(rows, [name]) for name in self.config.modalities or self.store.modalities}
 
     def data(self, stage: Stage, trial: int, division: int = 0) -> EmbeddingDataModule:
         """Data module of a fit."""
         config = self.config
-        scaling: Any = config.scaling
         protocol = self.protocol(stage, trial, division)
-        return EmbeddingDataModule(self.store, protocol, config.modalities, scaling, config.batch_size)
+        return EmbeddingDataModule(self.store, protocol, config.modalities, config.batch_size)
 
     def classifier(self) -> EmbeddingClassifier:
         """Classifier of a fit, not fitted yet."""
-        return EmbeddingClassifier(partial(EmbeddingMLP, hidden=self.config.hidden, dropout=self.config.dropout))
+        network = partial(EmbeddingMLP, hidden=self.config.hidden, dropout=self.config.dropout)
+        scaling: Any = self.config.scaling
+        return EmbeddingClassifier(network, scaling=scaling)
 
     def seed(self, stage: Stage, trial: int, number: int) -> int:
         """Seed of a fit: the same for all methods, so that they begin with the same weights."""

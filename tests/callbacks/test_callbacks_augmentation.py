@@ -111,7 +111,7 @@ def test_training_sees_the_mixed_batch_and_evaluation_does_not(tmp_path: Path) -
 
 def stitching(widths: dict[str, int], alpha: float = 1.0) -> ModalityStitch:
     callback = ModalityStitch(alpha)
-    callback.on_train_start(None, SimpleNamespace(modalities=widths))
+    callback.on_train_start(None, classifier(modalities=widths))
     return callback
 
 

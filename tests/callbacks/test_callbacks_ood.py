@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training import SMALL, classifier, data, trainer
+from training import SMALL, by_name, classifier, data, trainer
 
 from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.batch import NONE
@@ -25,7 +25,7 @@ def test_it_is_the_best_of_all_thresholds_on_the_validation_rows(tmp_path: Path,
     trainer(tmp_path, epochs=6, callbacks=[OODThreshold(heuristic)]).fit(model, rows)
     batches = list(rows.val_dataloader())
     labels = torch.cat([batch.labels for batch in batches]).numpy()
-    scores = model.predict_proba(torch.cat([batch.embeddings for batch in batches])).numpy()
+    scores = model.predict_proba(by_name(rows.store, torch.cat([batch.rows for batch in batches]))).numpy()
     confidence, predicted = scores.max(1), scores.argmax(1)
 
     def outcome(threshold: float) -> float:

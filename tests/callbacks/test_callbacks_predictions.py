@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from training import classifier, data, trainer
+from training import by_name, classifier, data, trainer
 
 from estitchup_pl import EmbeddingClassifier, EmbeddingDataModule
 from estitchup_pl.callbacks import PredictionWriter
@@ -29,7 +29,7 @@ def test_each_row_is_written_as_the_model_decides(tmp_path: Path, fitted: tuple)
     trainer(tmp_path, callbacks=[PredictionWriter(path, top_k=3)]).predict(model, rows, return_predictions=False)
     table = pq.read_table(path)
     assert table.column("id").to_pylist() == [f"item-{row}" for row in range(250)]
-    scores = model.predict_proba(torch.from_numpy(rows.store.gather(np.arange(250)))).numpy()
+    scores = model.predict_proba(by_name(rows.store, range(250))).numpy()
     order = np.argsort(-scores, axis=1)[:, :3]
     names = np.array(model.class_names)
     assert table.column("top_classes").to_pylist() == names[order].tolist()

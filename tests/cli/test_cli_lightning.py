@@ -50,7 +50,7 @@ def test_from_threshold_to_predictions_on_digits(run: Run, tmp_path: Path) -> No
     assert float(metrics["test/threshold"]) == pytest.approx(float(threshold))
     loaded = EmbeddingClassifier.load_from_checkpoint(final)  # what a command has saved loads in Python too
     assert loaded.threshold == threshold
-    assert loaded.predict_proba(torch.zeros(1, 136)).shape == (1, 8)
+    assert loaded.predict_proba({"pixels": torch.zeros(1, 64), "gradients": torch.zeros(1, 72)}).shape == (1, 8)
     assert run("validate", "--ckpt_path", final, *config("data/digits"), *QUIET)[0] == 0
 
     options = ("--data.store", "digits", "--data.predict_rows", "all", "--predictions.path", "out/p.parquet")

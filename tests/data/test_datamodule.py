@@ -20,6 +20,7 @@ from estitchup_pl.batch import NONE
 from estitchup_pl.data.loading import EvenBatches, ShuffledBatches
 from estitchup_pl.data.splits import ColumnSplit, ThresholdSplit, TrialSplit
 from estitchup_pl.errors import CheckpointError, ConfigError, DataError, SplitError
+from estitchup_pl.model import ModalityScaling
 
 
 def on_disk(tmp_path: Path, **options) -> EmbeddingStore:
@@ -98,17 +99,18 @@ def test_lightning_draws_a_new_order_every_epoch(tmp_path: Path) -> None:
     assert first != second
 
 
-def test_standardization_is_fitted_on_training_rows_that_have_the_modality() -> None:
+def test_standardization_is_fitted_on_training_rows_that_have_the_modality(tmp_path: Path) -> None:
     store = blobs_store(rows=300)
     arrays = {name: store.gather(np.arange(len(store)), [name]).copy() for name in store.modalities}
     arrays["image"][::3] = 0
     store = EmbeddingStore.from_arrays(store.items.select(["id", "label"]), arrays)
-    module = data(store=store, scaling={"image": "standardize", "title": "l2"})
-    module.setup("fit")
+    module = data(store=store)
+    model = classifier(scaling={"image": "standardize", "title": "l2"})
+    trainer(tmp_path, limit_val_batches=0).fit(model, module)
     rows = module.parts.train[module.parts.train % 3 != 0]
     reference = StandardScaler().fit(arrays["image"][rows].astype(np.float64))
     batch = next(iter(module.train_dataloader()))
-    scaled = module.scale(batch.embeddings).numpy()
+    scaled = model.scale(batch.embeddings).numpy()
     ids = batch.rows.numpy()
     expected = np.where((ids % 3 == 0)[:, None], 0, reference.transform(arrays["image"][ids].astype(np.float64)))
     np.testing.assert_allclose(scaled[:, 7:], expected, atol=1e-5)
@@ -119,9 +121,9 @@ def test_a_constant_column_is_standardized_to_zero() -> None:
     table = pa.table({"id": list("abcd"), "label": ["x", "y", "x", "y"], "split": ["train", "train", "val", "val"]})
     array = np.array([[3, 1], [3, 2], [3, 3], [3, 4]], dtype="float32")
     store = EmbeddingStore.from_arrays(table, {"m": array})
-    module = EmbeddingDataModule(store, ColumnSplit(), scaling="standardize")
-    module.setup("fit")
-    assert module.scale(torch.from_numpy(array))[:, 0].tolist() == [0, 0, 0, 0]
+    scale = ModalityScaling({"m": 2}, "standardize")
+    scale.fit(EmbeddingDataModule(store, ColumnSplit()).moments)
+    assert scale(torch.from_numpy(array))[:, 0].tolist() == [0, 0, 0, 0]
 
 
 def test_predict_covers_the_rows_it_is_asked_for() -> None:
@@ -160,8 +162,6 @@ def test_validation_tells_whether_a_threshold_can_be_fitted_on_it() -> None:
         ({"modalities": ["titel"]}, "unknown modality 'titel'.*did you mean 'title'"),
         ({"modalities": []}, "at least one modality"),
         ({"modalities": ["title", "title"]}, "none twice"),
-        ({"scaling": {"imag": "l2"}}, "scaling: unknown modality 'imag'.*did you mean 'image'"),
-        ({"scaling": "l3"}, "must be one of none, l2, standardize, got 'l3'"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"eval_batch_size": 0}, "eval_batch_size must be at least 1"),
     ],
@@ -171,11 +171,20 @@ def test_options_that_cannot_be_used_are_refused(options: dict, message: str) ->
         data(**options)
 
 
+def test_a_hook_that_would_keep_the_model_from_scaling_is_refused(tmp_path: Path) -> None:
+    class Own(EmbeddingDataModule):
+        def on_after_batch_transfer(self, batch, dataloader_idx):
+            return batch
+
+    with pytest.raises(ConfigError, match="Own overrides on_after_batch_transfer"):
+        trainer(tmp_path).fit(classifier(), Own("digits"))
+
+
 def test_a_modality_that_no_training_row_has_cannot_be_standardized() -> None:
     table = pa.table({"id": list("abcd"), "label": ["x"] * 4})
     store = EmbeddingStore.from_arrays(table, {"m": np.zeros((4, 2), "float32")})
     with pytest.raises(DataError, match="no training row has the modality 'm'"):
-        EmbeddingDataModule(store, TrialSplit(train_fraction=0.5), scaling="standardize").setup("fit")
+        EmbeddingDataModule(store, TrialSplit(train_fraction=0.5)).moments("m")
 
 
 def test_a_class_called_none_is_refused_unless_it_is_unknown() -> None:

@@ -14,15 +14,15 @@ from lightning.pytorch.loggers import CSVLogger
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import nn
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
-from training import SMALL, classifier, data, trainer, weights
+from torchmetrics.classification import BinaryAccuracy
+from training import SMALL, by_name, classifier, data, trainer, weights
 
-from estitchup_pl import EmbeddingClassifier
+from estitchup_pl import EmbeddingClassifier, EmbeddingDataModule
 from estitchup_pl.batch import NONE
 from estitchup_pl.callbacks import EMixup, OODThreshold
 from estitchup_pl.data.splits import ThresholdSplit, TrialSplit
 from estitchup_pl.errors import CheckpointError, ConfigError
-from estitchup_pl.metrics import AdaptiveCalibrationError
+from estitchup_pl.metrics import AdaptiveCalibrationError, NoneAwareAccuracy
 
 NAMES = {
     "loss",
@@ -40,8 +40,8 @@ NAMES = {
 
 def test_it_learns_and_logs_under_stable_names(tmp_path: Path) -> None:
     run = trainer(tmp_path, epochs=60)
-    model = classifier()
-    run.fit(model, data(scaling="standardize"))
+    model = classifier(scaling="standardize")
+    run.fit(model, data())
     assert set(run.logged_metrics) == {"train/loss"} | {f"val/{name}" for name in NAMES}
     (metrics,) = run.test(model, run.datamodule, verbose=False)
     assert set(metrics) == {f"test/{name}" for name in NAMES}
@@ -57,8 +57,7 @@ def test_test_metrics_are_those_of_scikit_learn(tmp_path: Path) -> None:
     (metrics,) = run.test(model, rows, verbose=False)
     batches = list(rows.test_dataloader())
     labels = torch.cat([batch.labels for batch in batches]).numpy()
-    embeddings = torch.cat([batch.embeddings for batch in batches])
-    scores = model.predict_proba(embeddings).numpy()
+    scores = model.predict_proba(by_name(rows.store, torch.cat([batch.rows for batch in batches]))).numpy()
     columns = np.concatenate([scores, 1 - scores.max(1, keepdims=True)], axis=1)
     targets = np.eye(columns.shape[1])[labels]  # NONE is -1, the last column
     for name, reference in (("auroc", roc_auc_score), ("aupr", average_precision_score)):
@@ -128,8 +127,8 @@ def test_weights_begin_the_same_whatever_was_drawn_before(tmp_path: Path) -> Non
 
 
 def test_a_checkpoint_needs_nothing_else(tmp_path: Path) -> None:
-    rows = data(scaling={"title": "standardize"}, split=ThresholdSplit(TrialSplit(0, 0.5), held_out=2))
-    model = EmbeddingClassifier()
+    rows = data(split=ThresholdSplit(TrialSplit(0, 0.5), held_out=2))
+    model = EmbeddingClassifier(scaling={"title": "standardize"})
     run = trainer(tmp_path, epochs=3, callbacks=[EMixup(), OODThreshold()])
     run.fit(model, rows)
     run.save_checkpoint(tmp_path / "model.ckpt")
@@ -138,7 +137,7 @@ def test_a_checkpoint_needs_nothing_else(tmp_path: Path) -> None:
     assert loaded.class_names == model.class_names
     assert loaded.modalities == {"title": 7, "image": 5}
     assert 0 < loaded.threshold == model.threshold
-    embeddings = torch.from_numpy(rows.store.gather(np.arange(20)))
+    embeddings = by_name(rows.store, range(20))
     assert torch.equal(loaded.predict_proba(embeddings), model.predict_proba(embeddings))
     fresh = data()
     (first,) = trainer(tmp_path).test(loaded, fresh, verbose=False)
@@ -154,7 +153,8 @@ def test_what_a_checkpoint_cannot_hold_is_given_again(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"holds another network: network\.0"):
         EmbeddingClassifier.load_from_checkpoint(tmp_path / "model.ckpt")
     loaded = EmbeddingClassifier.load_from_checkpoint(tmp_path / "model.ckpt", network=SMALL)
-    assert torch.equal(loaded.predict_proba(torch.ones(2, 12)), model.predict_proba(torch.ones(2, 12)))
+    ones = {"title": torch.ones(2, 7), "image": torch.ones(2, 5)}
+    assert torch.equal(loaded.predict_proba(ones), model.predict_proba(ones))
 
 
 def test_a_checkpoint_of_other_classes_is_refused_on_resuming(tmp_path: Path) -> None:
@@ -164,6 +164,16 @@ def test_a_checkpoint_of_other_classes_is_refused_on_resuming(tmp_path: Path) ->
     other = data(split=ThresholdSplit(TrialSplit(0, 0.5), held_out=2))
     with pytest.raises(CheckpointError, match="trained on 5 classes, this model has 4"):
         trainer(tmp_path, epochs=2).fit(classifier(), other, ckpt_path=tmp_path / "model.ckpt")
+
+
+def test_a_checkpoint_of_another_scaling_is_refused_on_resuming(tmp_path: Path) -> None:
+    run = trainer(tmp_path, epochs=1)
+    run.fit(classifier(scaling="l2"), data())
+    run.save_checkpoint(tmp_path / "model.ckpt")
+    with pytest.raises(
+        CheckpointError, match=r"with the scaling {'title': 'l2', 'image': 'l2'}, this model has {.*'none'"
+    ):
+        trainer(tmp_path, epochs=2).fit(classifier(), data(), ckpt_path=tmp_path / "model.ckpt")
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -213,12 +223,6 @@ def test_the_cycle_knows_the_length_of_an_epoch_when_steps_are_limited(tmp_path:
 
 
 def test_users_own_loss_metrics_and_network_take_part(tmp_path: Path) -> None:
-    class Own(EmbeddingClassifier):
-        def configure_metrics(self) -> MetricCollection:
-            metrics = super().configure_metrics()
-            metrics.add_metrics({"ace": AdaptiveCalibrationError()})
-            return metrics
-
     class Loss(nn.Module):
         def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             return 0 * logits.sum() + 3
@@ -227,18 +231,115 @@ def test_users_own_loss_metrics_and_network_take_part(tmp_path: Path) -> None:
         def __init__(self, width: int, classes: int) -> None:
             super().__init__(nn.Linear(width, 3), nn.Dropout(0.2), nn.Linear(3, classes))
 
-    model = Own(network=Network, loss=Loss)
+    model = classifier(network=Network, loss=Loss, more_metrics={"ace": AdaptiveCalibrationError()})
     run = trainer(tmp_path, epochs=1)
     run.fit(model, data())
     assert isinstance(model.network, Network)
     assert run.logged_metrics["train/loss"] == run.logged_metrics["val/loss"] == 3
-    assert 0 <= run.logged_metrics["val/ace"] <= 1
+    assert set(run.logged_metrics) == {"train/loss", "val/ace"} | {f"val/{name}" for name in NAMES}
+
+
+def test_metrics_replace_the_list_and_more_metrics_one_of_it(tmp_path: Path) -> None:
+    options = {
+        "metrics": {"one": AdaptiveCalibrationError()},
+        "more_metrics": {"ece": AdaptiveCalibrationError(known_only=True)},
+    }
+    run = trainer(tmp_path, epochs=1)
+    run.fit(classifier(**options), data())
+    assert set(run.logged_metrics) == {"train/loss", "val/loss", "val/threshold", "val/one", "val/ece"}
+    assert run.logged_metrics["val/one"] != run.logged_metrics["val/ece"]
+
+
+def test_a_metrics_own_threshold_stays_what_it_is(tmp_path: Path) -> None:
+    class SureAndRight(BinaryAccuracy):
+        def update(self, preds: torch.Tensor, target: torch.Tensor) -> None:
+            super().update(preds.amax(-1), (preds.argmax(-1) == target).long())
+
+    own, ours = SureAndRight(threshold=0.7), NoneAwareAccuracy(0.7)
+    model = classifier(metrics={"own": own, "ours": ours})
+    run = trainer(tmp_path, epochs=1, callbacks=[OODThreshold(value=0.2)])
+    run.fit(model, data())
+    assert model.val_metrics["own"].threshold == 0.7
+    assert model.val_metrics["ours"].threshold == pytest.approx(0.2)
+
+
+def test_a_step_written_in_the_natural_way_trains_the_same_weights(tmp_path: Path) -> None:
+    class Natural(EmbeddingClassifier):
+        def training_step(self, batch, batch_idx):
+            return self.training_loss(self(batch.embeddings), batch)
+
+    trained = []
+    for kind in (EmbeddingClassifier, Natural):
+        model = kind(network=SMALL, scaling="standardize")
+        digits = EmbeddingDataModule("digits", TrialSplit(unknown_classes=("eight", "nine")))
+        trainer(tmp_path, epochs=2).fit(model, digits)
+        trained.append(weights(model))
+    assert all(torch.equal(value, trained[1][name]) for name, value in trained[0].items())
+
+
+def test_batches_are_scaled_once_before_callbacks_see_them(tmp_path: Path) -> None:
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            raw = by_name(trainer.datamodule.store, batch.rows)
+            for part, (name, stored) in zip(batch.embeddings.split([7, 5], -1), raw.items(), strict=True):
+                mean, std = trainer.datamodule.moments(name)
+                torch.testing.assert_close(part.double(), (torch.from_numpy(stored) - mean) / std, atol=1e-5, rtol=1e-5)
+            logits = pl_module.eval().logits(raw)
+            torch.testing.assert_close(logits, pl_module(batch.embeddings))
+            pl_module.train()
+
+    model = classifier(scaling="standardize")
+    trainer(tmp_path, epochs=1, callbacks=[Watch()], limit_train_batches=1, limit_val_batches=0).fit(model, data())
+
+
+def test_a_model_that_was_told_its_data_still_learns_the_moments(tmp_path: Path) -> None:
+    rows = data()
+    told = {"class_names": ["ant", "bee", "cat", "dog", "eel"], "modalities": {"title": 7, "image": 5}}
+    models = [classifier(scaling="standardize"), classifier(scaling="standardize", **told)]
+    for model in models:
+        trainer(tmp_path, epochs=1, limit_val_batches=0).fit(model, rows)
+    assert torch.equal(models[0].scale.mean, models[1].scale.mean)
+    assert models[1].scale.mean.abs().min() > 0
+
+
+@pytest.mark.parametrize(
+    ("scaling", "message"),
+    [
+        ({"imag": "l2"}, r"scaling: unknown modality 'imag'.*did you mean 'image'"),
+        ("l3", r"must be one of none, l2, standardize, got 'l3'"),
+        ({"title": "standardise"}, r"got 'standardise'; did you mean 'standardize'"),
+    ],
+)
+def test_a_scaling_that_does_not_exist_is_refused(tmp_path: Path, scaling: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        trainer(tmp_path).fit(classifier(scaling=scaling), data())
+
+
+def test_a_loaded_model_is_in_evaluation_mode_until_it_is_fitted_again(tmp_path: Path) -> None:
+    model = classifier()
+    run = trainer(tmp_path, epochs=1)
+    run.fit(model, data())
+    run.save_checkpoint(tmp_path / "model.ckpt")
+    loaded = EmbeddingClassifier.load_from_checkpoint(tmp_path / "model.ckpt", network=SMALL)
+    assert not any(module.training for module in loaded.modules())
+    batch = torch.randn(4, 12)
+    assert torch.equal(loaded(batch), loaded(batch))
+    modes = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            modes.append(all(module.training for module in pl_module.network.modules()))
+
+    trainer(tmp_path, epochs=1, callbacks=[Watch()]).fit(loaded, data())
+    assert modes
+    assert all(modes)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true"])
 def test_every_precision_trains_and_evaluates(tmp_path: Path, precision: str) -> None:
     run = trainer(tmp_path, precision=precision, callbacks=[EMixup()])
-    model = classifier()
-    run.fit(model, data(scaling="standardize", store=blobs_store(dtype="float16")))
+    model = classifier(scaling="standardize")
+    run.fit(model, data(store=blobs_store(dtype="float16")))
     (metrics,) = run.test(model, run.datamodule, verbose=False)
     assert 0.3 < metrics["test/auroc"] <= 1
+    assert model.predict_proba(by_name(run.datamodule.store, range(3))).shape == (3, 5)

@@ -7,13 +7,12 @@ from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
-import numpy as np
 import pytest
 import torch
 from blobs import blobs_store
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from training import SMALL, classifier, trainer, weights
+from training import SMALL, by_name, classifier, trainer, weights
 
 from estitchup_pl import EmbeddingClassifier, EmbeddingDataModule, EmbeddingMLP
 from estitchup_pl.callbacks import EMixup, EStitchup, LabelSoftening
@@ -41,10 +40,11 @@ def run(position: int, **options: object) -> Run:
     if position == 1:  # fewer rows and fewer classes
         split = ThresholdSplit(TrialSplit(position, 0.5), position, held_out=2)
     model = classifier(
+        scaling="standardize" if position == 2 else "none",
         optimizer=partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.01 * position, fused=True),
         lr_scheduler=partial(TriangularCycle, max_lr=0.003 * (1 + position), cycle_epochs=3),
     )
-    data = EmbeddingDataModule(STORE, split, batch_size=32, scaling="standardize" if position == 2 else "none")
+    data = EmbeddingDataModule(STORE, split, batch_size=32)
     return Run(
         f"{name} {position}",
         **{"model": model, "data": data, "callbacks": METHODS[name](), "seed": position, **options},
@@ -98,7 +98,11 @@ def test_a_run_is_an_ordinary_checkpoint(tmp_path: Path) -> None:
         loaded = EmbeddingClassifier.load_from_checkpoint(tmp_path / "run.ckpt", network=SMALL)
         torch.testing.assert_close(weights(loaded), weights(runs[position].model))
         (again,) = trainer(tmp_path).test(
-            classifier(), runs[position].data, ckpt_path=tmp_path / "run.ckpt", verbose=False, weights_only=True
+            classifier(scaling=runs[position].model.scaling),
+            runs[position].data,
+            ckpt_path=tmp_path / "run.ckpt",
+            verbose=False,
+            weights_only=True,
         )
         (first,) = trainer(tmp_path).test(runs[position].model, runs[position].data, verbose=False)
         assert again == pytest.approx(first, nan_ok=True)
@@ -170,7 +174,7 @@ def test_fit_runs_takes_stacks_of_a_size_and_yields_each_run_once() -> None:
     assert fitted[0].run.name == "Soft Control 1"  # the fewest rows
     assert sorted(one.run.name for one in fitted) == sorted(own.name for own in runs)
     assert not any(one.diverged for one in fitted)
-    assert all(np.isfinite(own.model.predict_proba(torch.zeros(1, 12)).numpy()).all() for own in runs)
+    assert all(own.model.predict_proba(by_name(STORE, [0])).isfinite().all() for own in runs)
 
 
 def test_what_cannot_be_stacked_is_refused(tmp_path: Path) -> None:
