@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from estitchup_pl.cli.help import short_help
@@ -23,6 +22,7 @@ from estitchup_pl.tables import (
     open_clip_retrieval,
     open_embeddings,
     open_hugging_face,
+    open_items,
     prepare_items,
     read_items,
     split_place,
@@ -78,7 +78,7 @@ def _create(arguments: SimpleNamespace) -> None:
         id_column=arguments.id,
         label_column=arguments.label,
         split_column=arguments.split,
-        flag_columns=flags,
+        flag_columns={name: flags.get(name) for name in embeddings},
     )
     store = EmbeddingStore.create(
         arguments.out,
@@ -99,25 +99,20 @@ def _create(arguments: SimpleNamespace) -> None:
 def _import(arguments: SimpleNamespace) -> Imported:
     """Open whichever of the sources the options name."""
     modalities = _pairs("--modality", arguments.modality)
-    names = {name for name in (arguments.id, arguments.label, arguments.split) if name}
     if arguments.clip_retrieval:
         if modalities:
             raise ConfigError("--clip-retrieval takes no --modality: the folder names them image and text")
-        items, embeddings = open_clip_retrieval(arguments.clip_retrieval)
-        return Imported(items.drop_columns(_known(items, arguments.drop)), embeddings)
+        return open_clip_retrieval(arguments.clip_retrieval, drop=arguments.drop)
     if not modalities:
         raise ConfigError("expected at least one --modality NAME=FILE[:COLUMN]")
     if arguments.huggingface:
-        return open_hugging_face(arguments.huggingface, modalities, names=names, drop=arguments.drop)
+        return open_hugging_face(arguments.huggingface, modalities, drop=arguments.drop)
     path = Path(arguments.items)
     rows = {name: open_embeddings(place) for name, place in modalities.items()}
     places = map(split_place, modalities.values())
     own = {column for file, column in places if column and path.exists() and file.samefile(path)}
-    return Imported(read_items(path, names=names, drop={*own, *arguments.drop}), rows)
-
-
-def _known(items: pa.Table, columns: Iterable[str]) -> list[str]:
-    return [name for name in columns if name in items.column_names]
+    reader = open_items(path, delimiter=arguments.delimiter, encoding=arguments.encoding, drop=[*own, *arguments.drop])
+    return Imported(read_items(reader, arguments.items), rows)
 
 
 def _describe(source: RowSource, rows: int, dtype: str | None, encoder: str | None) -> ModalityInfo:
@@ -175,14 +170,14 @@ def _readable(summary: Mapping[str, Any]) -> str:
 
 def _add_create_options(parser: CommandParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--items", metavar="FILE", help="table: .parquet, .csv, .tsv or .jsonl (.gz)")
+    source.add_argument("--items", metavar="PLACE", help="table: .parquet, .csv, .tsv, .jsonl (.gz), or a folder")
     source.add_argument("--huggingface", metavar="DIR", help="folder of a Hugging Face data set")
     source.add_argument("--clip-retrieval", metavar="DIR", help="folder of clip-retrieval")
     several: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
     parser.add_argument(
         "--modality",
         metavar="NAME=PLACE",
-        help="embeddings: FILE.npy, FILE.npz[:ARRAY] or FILE.parquet:COLUMN; with --huggingface a column",
+        help="embeddings: FILE.npy, FILE.npz[:ARRAY] or PARQUET:COLUMN; with --huggingface a column",
         **several,
     )
     parser.add_argument("--out", metavar="DIR", required=True, help="folder to write")
@@ -196,6 +191,8 @@ def _add_create_options(parser: CommandParser) -> None:
         help="which items have a modality (default: has_NAME, else those whose embedding is not all zeros)",
         **several,
     )
+    parser.add_argument("--delimiter", metavar="CHAR", help="between the fields of a CSV file (default: by its name)")
+    parser.add_argument("--encoding", default="utf-8", help="of a CSV or JSON-lines file (default: utf-8)")
     parser.add_argument("--drop", metavar="COLUMN", help="columns to leave out", **several)
     parser.add_argument(
         "--dtype", choices=DTYPES, help="how to store values (default: as they are; float64 as float32)"

@@ -126,7 +126,7 @@ class EmbeddingStore:
             described[name] = describe_source(source, rows, (info or {}).get(name))
             blocks = checked_blocks(source, 0, rows, described[name].dtype, flags.get(name))
             flags[name] = np.concatenate([present for _, present in blocks])
-            arrays[name] = np.asarray(values, dtype=described[name].dtype)
+            arrays[name] = np.asarray(source.array, dtype=described[name].dtype)
         header = StoreHeader(rows, rows, described)
         return cls(header, ResidentShards(arrays), items=with_flags(table, flags))
 

@@ -15,6 +15,7 @@ from estitchup_pl.errors import StoreError, did_you_mean
 _NAME_TYPES: Final[tuple[Callable[[pa.DataType], bool], ...]] = (
     pa.types.is_string,
     pa.types.is_large_string,
+    pa.types.is_string_view,
     pa.types.is_integer,
     pa.types.is_boolean,
     pa.types.is_null,
@@ -38,55 +39,61 @@ def flag_column(modality: str) -> str:
 
 
 def normalize_items(items: pa.Table, where: str = "items") -> pa.Table:
-    """Give a table the columns ``id`` and ``label`` (both string) that a store needs.
-
-    A table without ``label`` gets one of nulls; empty labels become null, which means unlabelled.
+    """Give a table the columns that a store needs, and check them.
 
     Args:
         items: Table with at least the column ``id``.
         where: What messages call the table.
 
+    Returns:
+        The table as :func:`text_names` makes it.
+
     Raises:
-        StoreError: For an empty table, repeated column names, or ids that are missing, null or not unique.
+        StoreError: For an empty table, repeated column names, or ids that are missing or not unique.
     """
-    refuse_empty(items, where)
+    if items.num_rows == 0:
+        raise StoreError(f"{where}: the table has no rows; a store needs at least one item")
     repeated = sorted({name for name in items.column_names if items.column_names.count(name) > 1})
     if repeated:
         raise StoreError(f"{where}: column {repeated[0]!r} is there more than once; rename one of them")
     if "id" not in items.column_names:
         raise StoreError(f"{where}: no column 'id'{name_hint('id', items.column_names)}")
-    table = _set_column(items, "id", names_column(items, "id", where))
+    table = text_names(items, where)
     check_ids(table["id"], where)
-    if "label" in items.column_names:
-        labels = names_column(items, "label", where)
-        labels = pc.if_else(pc.equal(labels, ""), pa.scalar(None, pa.string()), labels)
-    else:
-        labels = pa.chunked_array([pa.nulls(len(table), pa.string())])
-    return _set_column(table, "label", labels)
+    return table
 
 
-def refuse_empty(items: pa.Table, where: str) -> None:
-    """Raise :class:`StoreError` for a table without rows."""
-    if items.num_rows == 0:
-        raise StoreError(f"{where}: the table has no rows; a store needs at least one item")
+def text_names(items: pa.Table, where: str) -> pa.Table:
+    """Make ``id``, ``label`` and ``split`` text, and null where they are empty; ``label`` is added where missing.
+
+    Raises:
+        StoreError: For a column of another type than text, whole numbers, truth values or categories of them:
+            ``1.0`` and ``1`` would be two different names.
+
+    Example:
+        >>> text_names(pa.table({"id": [7, 8], "split": ["train", ""]}), "items").to_pylist()[1]
+        {'id': '8', 'split': None, 'label': None}
+    """
+    for name in ("id", "label", "split"):
+        if name in items.column_names:
+            items = _set_column(items, name, names_column(items, name, where))
+    if "label" not in items.column_names:
+        items = items.append_column("label", pa.nulls(items.num_rows, pa.string()))
+    return items
 
 
 def names_column(items: pa.Table, column: str, where: str) -> pa.ChunkedArray:
-    """Column of names (strings, whole numbers, truth values or categories) as strings.
-
-    Raises:
-        StoreError: For any other type: ``1.0`` and ``1`` would be two different names.
-    """
+    """Column of names as text, null where it is empty; raises as :func:`text_names`."""
     values = items[column]
-    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
-    if not any(usable(kind) for usable in _NAME_TYPES):
+    if pa.types.is_dictionary(values.type):
+        values = pc.cast(values, values.type.value_type)
+    if not any(usable(values.type) for usable in _NAME_TYPES):
         raise StoreError(
-            f"{where}: column {column!r} is of type {values.type}; ids and labels are names. "
+            f"{where}: column {column!r} is of type {values.type}; ids, labels and splits are names. "
             "Turn the column into strings or whole numbers first."
         )
-    if pa.types.is_dictionary(values.type):
-        values = pc.cast(values, kind)
-    return pc.cast(values, pa.string())
+    texts = pc.cast(values, pa.string())
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
 
 def check_ids(ids: pa.ChunkedArray, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
@@ -13,6 +14,11 @@ from estitchup_pl.store.files import ModalityInfo
 
 BLOCK_BYTES: Final = 8 << 20
 """Size of the blocks in which embeddings are read and written."""
+
+_ODD_TYPES: Final = {
+    "V2": ", which is how bfloat16 comes out of an NPY file",
+    "O": ": Python objects, such as a sparse matrix, or rows of different lengths",
+}
 
 
 @runtime_checkable
@@ -39,28 +45,62 @@ class RowSource(Protocol):
 
 
 class ArraySource:
-    """An array in memory, or mapped from a file, as a :class:`RowSource`."""
+    """An array in memory, or mapped from a file, as a :class:`RowSource`.
+
+    Args:
+        array: Anything that :func:`as_array` takes.
+        name: What messages call it, unless it is mapped from a file.
+
+    Attributes:
+        array: The numpy array.
+    """
 
     def __init__(self, array: npt.ArrayLike, name: str) -> None:
-        self._array = np.asanyarray(array)
-        self._name = str(getattr(array, "filename", None) or name)
+        self.array = as_array(array, name)
+        mapped = isinstance(self.array, np.memmap) and self.array.filename
+        self._name = str(mapped or name)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """``(rows, dim)``."""
-        return self._array.shape
+        return self.array.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Numpy type of the values."""
-        return self._array.dtype
+        return self.array.dtype
 
     def __getitem__(self, rows: slice, /) -> npt.NDArray[Any]:
-        return self._array[rows]
+        return self.array[rows]
 
     def locate(self, row: int | None = None) -> str:
         """Name of the array or its file, and the row."""
         return self._name if row is None else f"{self._name}, row {row}"
+
+
+def as_array(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
+    """Make a numpy array of what somebody hands over, without a copy where that is possible.
+
+    Tensors of PyTorch may be on any device, sparse, of bfloat16 or part of a gradient's graph.
+
+    Raises:
+        StoreError: For what is no array of numbers, or has masked values.
+
+    Example:
+        >>> as_array([[1.0, 2.0]], "title").shape
+        (1, 2)
+    """
+    torch = sys.modules.get("torch")  # there is no tensor without it; a store itself does not need it
+    try:
+        if torch is not None and isinstance(values, torch.Tensor):
+            dense = values.detach().cpu().to_dense()
+            values = dense.float() if dense.is_floating_point() and dense.dtype != torch.float16 else dense
+        array: npt.NDArray[Any] = np.asanyarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise StoreError(f"{name}: cannot be made an array of shape (rows, dim) ({error})") from error
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise StoreError(f"{name}: has masked values; fill them, with zeros where a whole row is missing")
+    return array
 
 
 class BlockFacts(NamedTuple):
@@ -97,8 +137,8 @@ def describe_source(source: RowSource, rows: int, info: ModalityInfo | None) -> 
     where, shape, dtype = source.locate(), tuple(source.shape), np.dtype(source.dtype)
     if dtype.kind != "f":
         raise StoreError(
-            f"{where}: expected floating-point embeddings, got values of type {dtype}. "
-            "Convert them with array.astype('float32') first."
+            f"{where}: expected floating-point embeddings, got values of type {dtype}"
+            f"{_ODD_TYPES.get(dtype.str[1:], '')}. Convert them to float32 first."
         )
     if len(shape) != 2 or shape[1] < 1:
         raise StoreError(f"{where}: expected an array of shape (rows, dim), got shape {shape}")

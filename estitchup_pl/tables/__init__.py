@@ -1,14 +1,15 @@
 """Everything that reads what people have: tables of items, and embeddings in files and folders of other tools."""
 
 from estitchup_pl.tables.clip_retrieval import open_clip_retrieval
+from estitchup_pl.tables.columns import number_rows, prepare_items
 from estitchup_pl.tables.embeddings import open_embeddings, split_place
 from estitchup_pl.tables.fashion import FashionProductImages
-from estitchup_pl.tables.hugging_face import open_hugging_face
+from estitchup_pl.tables.hugging_face import DatasetFolder, open_hugging_face
 from estitchup_pl.tables.imported import Imported
 from estitchup_pl.tables.numpy_files import ConcatenatedRows, NpyFile, open_npz
 from estitchup_pl.tables.parquet import open_parquet_column
-from estitchup_pl.tables.readers import DatasetFolder, ItemReader, TableFile
-from estitchup_pl.tables.tables import number_rows, prepare_items, read_items
+from estitchup_pl.tables.reader import ItemReader, read_items
+from estitchup_pl.tables.table_file import TableFile, open_items
 
 __all__ = [
     "ConcatenatedRows",
@@ -22,6 +23,7 @@ __all__ = [
     "open_clip_retrieval",
     "open_embeddings",
     "open_hugging_face",
+    "open_items",
     "open_npz",
     "open_parquet_column",
     "prepare_items",

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from estitchup_pl.errors import StoreError
 from estitchup_pl.store import RowSource
 from estitchup_pl.tables.imported import Imported
 from estitchup_pl.tables.numpy_files import ConcatenatedRows, NpyFile
+from estitchup_pl.tables.parquet import ParquetParts
 
 _CLIP_FOLDERS: Final = {"image": "img_emb", "text": "text_emb"}
 
 
-def open_clip_retrieval(folder: Path | str) -> Imported:
+def open_clip_retrieval(folder: Path | str, *, drop: Collection[str] = ()) -> Imported:
     """Open what ``clip-retrieval inference`` wrote: modalities ``image`` and ``text``, where they are there.
 
     The folder holds the same parts, by number, in ``img_emb/img_emb_*.npy``, ``text_emb/text_emb_*.npy`` and
     ``metadata/metadata_*.parquet``; these become one table, in the order of their numbers.
 
+    Args:
+        folder: The folder.
+        drop: Columns of the table to leave out.
+
     Raises:
+        ConfigError: If a column to drop is not there.
+        DataError: If a parquet file cannot be read.
         StoreError: If there are no parts, or the parts do not fit together.
     """
     folder = Path(folder)
@@ -35,11 +42,8 @@ def open_clip_retrieval(folder: Path | str) -> Imported:
             f"{folder}: expected a clip-retrieval folder, with metadata/metadata_*.parquet and img_emb/img_emb_*.npy "
             "or text_emb/text_emb_*.npy"
         )
-    try:
-        tables = {number: pq.ParquetFile(path).read() for number, path in metadata.items()}
-        items = pa.concat_tables(tables.values(), promote_options="permissive")
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{folder / 'metadata'}: cannot be read ({error})") from error
+    table = ParquetParts(folder / "metadata", list(metadata.values()), drop)
+    rows = dict(zip(metadata, table.rows, strict=True))
     embeddings: dict[str, RowSource] = {}
     for name, found in parts.items():
         if found.keys() != metadata.keys():
@@ -47,13 +51,13 @@ def open_clip_retrieval(folder: Path | str) -> Imported:
             raise StoreError(f"{folder}: part {odd} is in only one of {_CLIP_FOLDERS[name]}/ and metadata/")
         files = {number: NpyFile(path) for number, path in found.items()}
         for number, file in files.items():
-            if file.shape[:1] != (len(tables[number]),):
+            if file.shape[:1] != (rows[number],):
                 raise StoreError(
-                    f"{file.path}: shape {file.shape}, but {metadata[number]} has {len(tables[number])} rows; "
+                    f"{file.path}: shape {file.shape}, but {metadata[number]} has {rows[number]} rows; "
                     "row i of one must belong to row i of the other"
                 )
         embeddings[name] = ConcatenatedRows(list(files.values()))
-    return Imported(items, embeddings)
+    return Imported(pa.Table.from_batches(list(table.batches()), table.schema), embeddings)
 
 
 def _parts(folder: Path, prefix: str, ending: str) -> dict[int, Path]:

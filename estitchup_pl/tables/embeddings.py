@@ -11,7 +11,8 @@ from estitchup_pl.store import RowSource
 from estitchup_pl.tables.numpy_files import NpyFile, open_npz
 from estitchup_pl.tables.parquet import open_parquet_column
 
-_FILE_AND_NAME: Final = re.compile(r"(?P<file>.+?\.(?:npy|npz|parquet))(?::(?P<name>.+))?")
+_FILE_AND_NAME: Final = re.compile(r"(?P<file>.+?\.(?:npy|npz|parquet|pq))(?::(?P<name>.+))?", re.IGNORECASE)
+_EXPECTED: Final = "expected FILE.npy, FILE.npz[:NAME], FILE.parquet:COLUMN, or FOLDER:COLUMN of parquet files"
 
 
 def split_place(place: str) -> tuple[Path, str | None]:
@@ -24,25 +25,30 @@ def split_place(place: str) -> tuple[Path, str | None]:
         >>> split_place("C:/data/items.parquet:title_embedding")[1]
         'title_embedding'
     """
+    folder, _, column = place.rpartition(":")
+    if folder and Path(folder).is_dir():
+        return Path(folder), column
     match = _FILE_AND_NAME.fullmatch(place)
     if match is None:
-        raise StoreError(f"{place}: expected FILE.npy, FILE.npz[:NAME] or FILE.parquet:COLUMN")
+        raise StoreError(f"{place}: {_EXPECTED}")
     return Path(match["file"]), match["name"]
 
 
 def open_embeddings(place: str) -> RowSource:
-    """Open ``FILE.npy``, ``FILE.npz[:NAME]`` or ``FILE.parquet:COLUMN``.
+    """Open ``FILE.npy``, ``FILE.npz[:NAME]``, ``FILE.parquet:COLUMN`` or ``FOLDER:COLUMN`` of parquet files.
 
     Raises:
         StoreError: If there is no such file or name, or it holds no embeddings.
+        DataError: If a parquet file cannot be read.
     """
     path, name = split_place(place)
-    if not path.is_file():
+    if not path.exists():
         raise StoreError(f"{path}: there is no such file")
-    if path.suffix == ".npz":
+    kind = ".parquet" if path.is_dir() else path.suffix.lower()
+    if kind == ".npz":
         return open_npz(path, name)
-    if path.suffix == ".npy" and name is None:
+    if kind == ".npy" and name is None:
         return NpyFile(path)
-    if path.suffix == ".parquet" and name is not None:
+    if kind in (".parquet", ".pq") and name:
         return open_parquet_column(path, name)
-    raise StoreError(f"{place}: expected FILE.npy, FILE.npz[:NAME] or FILE.parquet:COLUMN")
+    raise StoreError(f"{place}: {_EXPECTED}")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+from typing_extensions import override
 
 from estitchup_pl.errors import ConfigError, DataError
-from estitchup_pl.tables.readers import ItemReader
+from estitchup_pl.tables.reader import ItemReader, kept_columns
+from estitchup_pl.tables.text import is_decoded, open_text, parse_json
 
 _BATCH_ROWS: Final = 256
 _TITLE: Final = "productDisplayName"
@@ -44,13 +45,15 @@ class FashionProductImages(ItemReader):
 
     Args:
         root: Folder that holds ``styles.csv``.
+        drop: Columns to leave out.
 
     Raises:
         ConfigError: If the folder lacks ``styles.csv``, ``styles/`` or ``images/``.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, drop: Sequence[str] = ()) -> None:
         self.root = Path(root)
+        self.drop = drop
         self.file_roots = {"image": self.root}
         for name in ("styles.csv", "styles", "images"):
             if not (self.root / name).exists():
@@ -59,34 +62,23 @@ class FashionProductImages(ItemReader):
                     "paramaggarwal/fashion-product-images-dataset, with styles.csv, styles/ and images/."
                 )
 
+    @override
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the products in the order of ``styles.csv``.
-
-        Raises:
-            DataError: If ``styles.csv`` or a product's JSON file is damaged.
-        """
         path = self.root / "styles.csv"
-        try:
-            with path.open(encoding="utf-8") as file:
-                names = file.readline().rstrip("\r\n").split(",")
-                missing = {"id", _TITLE, *_COLUMNS} - set(names)
-                if missing:
-                    raise DataError(f"{path}, line 1: expected a column {min(missing)!r}, got {', '.join(names)}")
-                lines = ((number, line.rstrip("\r\n")) for number, line in enumerate(file, start=2) if line.strip())
-                while some := list(islice(lines, _BATCH_ROWS)):
-                    rows = [self._item(self._fields(number, line, names)) for number, line in some]
-                    yield pa.RecordBatch.from_pylist(rows, schema=_SCHEMA)
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not UTF-8 ({error}); take the file as Kaggle delivers it") from error
-
-    def _fields(self, number: int, line: str, names: list[str]) -> dict[str, str]:
-        """Split a line; what is beyond the last comma that the header accounts for belongs to the title."""
-        fields = line.split(",", maxsplit=len(names) - 1)
-        if len(fields) < len(names):
-            raise DataError(
-                f"{self.root / 'styles.csv'}, line {number}: expected {len(names)} fields, got {len(fields)}"
-            )
-        return dict(zip(names, fields, strict=True))
+        kept = kept_columns(_SCHEMA.names, self.drop, self.root)
+        with open_text(path, "utf-8") as file:
+            numbered = enumerate(file, start=1)
+            lines = ((f"{path}, line {number}", line.rstrip("\r\n")) for number, line in numbered)
+            where, header = next(lines, (f"{path}, line 1", ""))
+            names = header.split(",")
+            missing = {"id", _TITLE, *_COLUMNS} - set(names)
+            if missing:
+                raise DataError(f"{where}: expected a column {min(missing)!r}, got {', '.join(names)}")
+            kept_columns(names, (), where)
+            full = ((where, line) for where, line in lines if line.strip())
+            while some := list(islice(full, _BATCH_ROWS)):
+                rows = [self._item(_fields(where, line, names)) for where, line in some]
+                yield pa.RecordBatch.from_pylist(rows, schema=_SCHEMA).select(kept)
 
     def _item(self, fields: dict[str, str]) -> dict[str, str | None]:
         data = self._product(fields["id"])
@@ -103,12 +95,20 @@ class FashionProductImages(ItemReader):
     def _product(self, identifier: str) -> dict[str, Any]:
         path = self.root / "styles" / f"{identifier}.json"
         try:
-            data = _at(json.loads(path.read_bytes()), "data")
+            data = _at(parse_json(path.read_bytes(), str(path)), "data")
         except FileNotFoundError:
             return {}
-        except ValueError as error:
-            raise DataError(f"{path}: not JSON ({error})") from error
         return data if isinstance(data, dict) else {}
+
+
+def _fields(where: str, line: str, names: list[str]) -> dict[str, str]:
+    """Split a line; what is beyond the last comma that the header accounts for belongs to the title."""
+    if not is_decoded(line):
+        raise DataError(f"{where}: not UTF-8; take the file as Kaggle delivers it")
+    fields = line.split(",", maxsplit=len(names) - 1)
+    if len(fields) < len(names):
+        raise DataError(f"{where}: expected {len(names)} fields, got {len(fields)}")
+    return dict(zip(names, fields, strict=True))
 
 
 def _at(content: Any, *keys: str) -> Any:

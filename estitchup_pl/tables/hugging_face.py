@@ -1,8 +1,8 @@
-"""Data sets of the Hugging Face library ``datasets``, from their folder on disk."""
+"""Data sets of the Hugging Face library ``datasets``, from their folder on disk: items, and columns of embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +10,59 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from typing_extensions import override
 
-from estitchup_pl.errors import StoreError
+from estitchup_pl.errors import ConfigError, DataError, StoreError
+from estitchup_pl.optional import require
 from estitchup_pl.store import RowSource, name_hint
 from estitchup_pl.tables.imported import Imported
-from estitchup_pl.tables.lists import check_list_type, list_rows
+from estitchup_pl.tables.lists import check_list_type, first_length, list_rows
+from estitchup_pl.tables.reader import BATCH_ROWS, ItemReader, holds_files, kept_columns
 
 
-def open_hugging_face(
-    folder: Path | str, columns: Mapping[str, str], *, names: Collection[str] = (), drop: Collection[str] = ()
-) -> Imported:
-    """Open a Hugging Face data set that ``save_to_disk`` wrote.
+class DatasetFolder(ItemReader):
+    """A Hugging Face data set as ``Dataset.save_to_disk`` writes it; class labels come as their names.
 
-    Columns of pictures and sound are left out of the table, and so are the embeddings. Where the folder holds
-    several splits they follow each other, and the column ``split`` says which row is whose.
+    The parts of a folder that holds several follow each other, and the column ``split`` says which row is whose,
+    in the names of the data set.
+
+    Args:
+        path: Folder of the data set.
+        split: Take one part of a folder that holds several, e.g. ``train``.
+        drop: Columns to leave out.
+
+    Raises:
+        ConfigError: If there is no such folder.
+    """
+
+    def __init__(self, path: str | Path, split: str | None = None, drop: Sequence[str] = ()) -> None:
+        self.path = Path(path)
+        self.split = split
+        self.drop = frozenset(drop)
+        if not self.path.is_dir():
+            raise ConfigError(f"items: there is no folder {path}")
+
+    @override
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        return _batches(_load(self.path, self.split), self.drop, self.path)
+
+
+def open_hugging_face(folder: Path | str, columns: Mapping[str, str], *, drop: Collection[str] = ()) -> Imported:
+    """Open a Hugging Face data set whose columns hold embeddings.
+
+    The embeddings are left out of the table, and so are columns of pictures and sound. All else is as
+    :class:`DatasetFolder` reads it.
 
     Args:
         folder: The folder.
         columns: For each modality, its column of lists of floats.
-        names: Columns of names: ids, labels. A ``ClassLabel`` among them becomes its names.
         drop: Further columns to leave out.
 
     Raises:
-        StoreError: If the folder or a column cannot be used, or the package ``datasets`` is missing.
+        ConfigError: If the package ``datasets`` is missing, or a column to drop.
+        StoreError: If the folder or a column cannot be used.
     """
-    data = _load_from_disk(Path(folder))
+    data = _load(Path(folder), None)
     schema: pa.Schema = data.features.arrow_schema
     for column in columns.values():
         if column not in schema.names:
@@ -43,47 +71,51 @@ def open_hugging_face(
         name: DatasetColumn(data.select_columns(column), column, f"{folder}:{column}")
         for name, column in columns.items()
     }
-    left_out = {*columns.values(), *drop, *_media(data.features)}
-    kept = [name for name in schema.names if name not in left_out]
-    items = data.select_columns(kept).with_format("arrow")[:]
-    for column in set(names) & set(kept):
-        items = _with_class_names(items, column, data.features[column])
-    return Imported(items.replace_schema_metadata(None), embeddings)
+    files = [field.name for field in schema if holds_files(field.type)]
+    batches = list(_batches(data, {*columns.values(), *files, *drop}, folder))
+    return Imported(pa.Table.from_batches(batches), embeddings)
 
 
-def _load_from_disk(folder: Path) -> Any:
-    try:
-        import datasets  # an extra, and slow to import
-    except ImportError as error:
-        raise StoreError(
-            "reading a Hugging Face data set needs the package 'datasets': pip install 'estitchup_pl[datasets]'"
-        ) from error
+def _load(folder: Path, split: str | None) -> Any:
+    """Open a data set; several splits become one, with a column ``split``."""
+    datasets = require("datasets", "datasets", "reading a Hugging Face data set")
     try:
         data = datasets.load_from_disk(str(folder))
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise StoreError(f"{folder}: cannot be read as a Hugging Face data set ({error})") from error
+    except Exception as error:  # whatever that package makes of a damaged folder
+        raise DataError(f"{folder}: not a folder that Dataset.save_to_disk wrote, or damaged ({error})") from error
     if not isinstance(data, datasets.DatasetDict):
         return data
-    if any("split" in part.column_names for part in data.values()):
+    if split is not None:
+        if split not in data:
+            raise ConfigError(f"split: {folder} has the splits {', '.join(data)}; got {split!r}")
+        return data[split]
+    if not any("split" in part.column_names for part in data.values()):
+        data = {name: part.add_column("split", [name] * len(part)) for name, part in data.items()}
+    try:
         return datasets.concatenate_datasets(list(data.values()))
-    named = [part.add_column("split", [name] * len(part)) for name, part in data.items()]
-    return datasets.concatenate_datasets(named)
+    except ValueError as error:
+        raise DataError(f"{folder}: its splits have columns of different types; name one split ({error})") from error
 
 
-def _media(features: Mapping[str, Any]) -> list[str]:
-    """Columns whose values are files: they belong into no table of items."""
-    return [name for name, feature in features.items() if hasattr(feature, "decode_example")]
+def _batches(data: Any, drop: Collection[str], where: Path | str) -> Iterator[pa.RecordBatch]:
+    names = data.column_names
+    kept = [names[at] for at in kept_columns(names, drop, where)]
+    classes = require("datasets", "datasets", "reading a Hugging Face data set").ClassLabel
+    for table in data.select_columns(kept).with_format("arrow").iter(BATCH_ROWS):
+        for at, name in enumerate(table.column_names):
+            if isinstance(feature := data.features[name], classes):
+                table = table.set_column(at, name, _class_names(table[name], feature.names, f"{where}:{name}"))
+        yield from table.replace_schema_metadata(None).combine_chunks().to_batches()
 
 
-def _with_class_names(items: pa.Table, column: str, feature: Any) -> pa.Table:
-    """Replace a ``ClassLabel``'s numbers by its names; -1, its mark for no label, becomes null."""
-    class_names = getattr(feature, "names", None)
-    if not class_names:
-        return items
-    numbers = items[column].combine_chunks()
-    numbers = pc.if_else(pc.less(numbers, 0), pa.scalar(None, numbers.type), numbers)
-    position = items.schema.get_field_index(column)
-    return items.set_column(position, column, pa.array(class_names, pa.string()).take(numbers))
+def _class_names(codes: pa.ChunkedArray, names: Sequence[str], where: str) -> pa.Array:
+    """Names for a ``ClassLabel``'s numbers; -1, its mark for no label, becomes null."""
+    codes = codes.combine_chunks()
+    codes = pc.if_else(pc.less(codes, 0), pa.scalar(None, codes.type), codes)
+    try:
+        return pa.array(names, pa.string()).take(codes)
+    except pa.ArrowException as error:
+        raise DataError(f"{where}: a class number beyond its {len(names)} class names ({error})") from error
 
 
 class DatasetColumn:
@@ -104,21 +136,15 @@ class DatasetColumn:
         self._where = where
         kind = data.features.arrow_schema.field(column).type
         self.dtype: np.dtype[Any] = check_list_type(kind, where)
-        self.shape = (len(data), self._find_dim(kind))
+        starts = range(0, len(self._data), 256)
+        self.shape = (len(data), first_length(kind, (self._lists(slice(at, at + 256)) for at in starts), where))
 
     def __getitem__(self, rows: slice, /) -> npt.NDArray[Any]:
-        lists = self._data[rows][self._column]
-        return list_rows(lists.combine_chunks(), self.shape[1], self._where, rows.start)
+        return list_rows(self._lists(rows), self.shape[1], self._where, rows.start)
 
     def locate(self, row: int | None = None) -> str:
-        """See ``RowSource``."""
+        """Name of the column, and the row."""
         return self._where if row is None else f"{self._where}, row {row}"
 
-    def _find_dim(self, kind: pa.DataType) -> int:
-        if pa.types.is_fixed_size_list(kind):
-            return int(kind.list_size)
-        for first in range(0, len(self._data), 256):
-            lengths = pc.drop_null(pc.list_value_length(self._data[first : first + 256][self._column]))
-            if len(lengths):
-                return int(lengths[0].as_py())
-        raise StoreError(f"{self._where}: every row is null; expected lists of floats")
+    def _lists(self, rows: slice) -> pa.Array:
+        return self._data[rows][self._column].combine_chunks()

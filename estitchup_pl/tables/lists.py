@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,28 @@ def check_list_type(kind: pa.DataType, where: str) -> np.dtype[Any]:
     return dtype
 
 
+def first_length(kind: pa.DataType, lists: Iterable[pa.Array], where: str) -> int:
+    """Length of the lists of a column: of the first that is neither null nor empty.
+
+    Raises:
+        StoreError: If there is none.
+    """
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size)
+    for some in lists:
+        lengths = pc.list_value_length(some)
+        lengths = lengths.filter(pc.greater(lengths, 0))
+        if len(lengths):
+            return int(lengths[0].as_py())
+    raise StoreError(f"{where}: every row is null or empty; expected lists of floats")
+
+
 def list_rows(lists: pa.Array, dim: int, where: str, first: int = 0) -> npt.NDArray[Any]:
-    """Turn lists of ``dim`` floats into an array ``(rows, dim)``; a null list becomes a row of zeros.
+    """Turn lists of ``dim`` floats into an array ``(rows, dim)``; a null or empty list becomes a row of zeros.
 
     Args:
         lists: Arrow array of lists.
-        dim: Length that every list must have.
+        dim: Length that every other list must have.
         where: What messages call the column.
         first: Row of the first list, for messages.
 
@@ -38,13 +55,13 @@ def list_rows(lists: pa.Array, dim: int, where: str, first: int = 0) -> npt.NDAr
         StoreError: For a list of another length, or with a null in it.
 
     Example:
-        >>> list_rows(pa.array([[1.0, 2.0], None]), 2, "column").tolist()
-        [[1.0, 2.0], [0.0, 0.0]]
+        >>> list_rows(pa.array([[1.0, 2.0], None, []]), 2, "column").tolist()
+        [[1.0, 2.0], [0.0, 0.0], [0.0, 0.0]]
     """
-    present = lists.is_valid().to_numpy(zero_copy_only=False)
-    lengths = pc.fill_null(pc.list_value_length(lists), dim).to_numpy(zero_copy_only=False)
-    if (lengths != dim).any():
-        row = int(np.argmax(lengths != dim))
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    present = lengths > 0
+    if (lengths[present] != dim).any():
+        row = int(np.argmax(present & (lengths != dim)))
         raise StoreError(f"{where}, row {first + row}: {lengths[row]} values where other rows have {dim}")
     values = lists.flatten()
     if values.null_count:

@@ -51,7 +51,7 @@ class NpyFile:
         return self._mapped[rows]
 
     def locate(self, row: int | None = None) -> str:
-        """See ``RowSource``."""
+        """Name of the file, and the row."""
         return str(self.path) if row is None else f"{self.path}, row {row}"
 
 
@@ -85,7 +85,7 @@ class ConcatenatedRows:
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def locate(self, row: int | None = None) -> str:
-        """See ``RowSource``; names the part."""
+        """Name of the part, and the row in it."""
         if row is None:
             return f"{self._parts[0].locate()} and {len(self._parts) - 1} more"
         index = int(np.searchsorted(self._edges, row, side="right")) - 1

@@ -1,62 +1,132 @@
-"""Embeddings in parquet columns of lists."""
+"""Parquet files, and folders of them: items, and embeddings in columns of lists."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from estitchup_pl.errors import StoreError
+from estitchup_pl.errors import DataError, StoreError
 from estitchup_pl.store import name_hint
 from estitchup_pl.store.sources import block_rows
-from estitchup_pl.tables.lists import check_list_type, list_rows
+from estitchup_pl.tables.lists import check_list_type, first_length, list_rows
+from estitchup_pl.tables.reader import BATCH_ROWS, kept_columns
 from estitchup_pl.tables.streams import StreamedRows
 
 
-def open_parquet_column(path: Path | str, column: str) -> StreamedRows:
-    """Stream a parquet column of lists of floats; a null list becomes a row of zeros.
+class ParquetParts:
+    """Parquet files as one table, one after the other.
+
+    A column has the type that holds what all files have in it; where a file lacks the column it is null.
+
+    Args:
+        path: A file; or a folder, whose ``.parquet`` files are read in the order of their names.
+        files: These files instead, in this order.
+        drop: Columns to leave out.
+
+    Attributes:
+        schema: Names and types of the columns.
+        rows: Rows of each file.
 
     Raises:
-        StoreError: For an unreadable file, an unknown column (nearest name offered), another type of column, or
-            lists of different lengths.
+        ConfigError: If a column to drop is not there.
+        DataError: If a file cannot be read, or its columns do not continue those of the files before.
     """
-    path = Path(path)
-    where = f"{path}:{column}"
-    try:
-        with pq.ParquetFile(path) as file:
-            schema, rows = file.schema_arrow, file.metadata.num_rows
-            if column not in schema.names:
-                raise StoreError(f"{path}: no column {column!r}{name_hint(column, schema.names)}")
-            dtype = check_list_type(schema.field(column).type, where)
-            dim = _list_length(file, column, where)
+
+    def __init__(self, path: Path, files: Sequence[Path] = (), drop: Collection[str] = ()) -> None:
+        self.files = list(files) or (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])
+        if not self.files:
+            raise DataError(f"{path}: a folder without any .parquet file")
+        names: dict[str, None] = {}
+        self.schema, self.rows = pa.schema([]), []
+        for file in self.files:
+            with _opened(file) as opened:
+                schema = opened.schema_arrow
+                self.rows.append(int(opened.metadata.num_rows))
+            names |= dict.fromkeys(schema.names)
+            kept = [schema.field(at) for at in kept_columns(schema.names, {*drop} & {*schema.names}, file)]
+            self.schema = _continued(self.schema, [field.with_type(_plain(field.type)) for field in kept], file)
+        kept_columns(list(names), drop, path)
+
+    def batches(self, columns: Sequence[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+        """Yield all rows, in batches of at most ``rows``.
+
+        Raises:
+            DataError: If a file is damaged.
+        """
+        for index in range(len(self.files)):
+            yield from self.batches_of(index, columns, rows)
+
+    def batches_of(self, index: int, columns: Sequence[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[Any]:
+        """Yield the rows of one file."""
+        path, done = self.files[index], 0
+        wanted = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
+        with _opened(path) as file:
+            here = [name for name in wanted.names if name in file.schema_arrow.names]
+            try:
+                for batch in file.iter_batches(rows, columns=here):
+                    yield _fitted(batch, wanted)
+                    done += batch.num_rows
+            except (OSError, pa.ArrowException) as error:
+                raise DataError(f"{path}: damaged after row {done - 1} ({error}). Copy the file again.") from error
+
+
+def open_parquet_column(path: Path | str, column: str) -> StreamedRows:
+    """Stream a column of lists of floats, of a parquet file or a folder of them.
+
+    A null or empty list becomes a row of zeros.
+
+    Raises:
+        DataError: For an unreadable file.
+        StoreError: For an unknown column (nearest name offered), another type of column, or lists of different
+            lengths.
+    """
+    parts, where = ParquetParts(Path(path)), f"{path}:{column}"
+    if column not in parts.schema.names:
+        raise StoreError(f"{path}: no column {column!r}{name_hint(column, parts.schema.names)}")
+    kind = parts.schema.field(column).type
+    dtype = check_list_type(kind, where)
+    dim = first_length(kind, (batch.column(0) for batch in parts.batches([column], 256)), where)
+    return StreamedRows((sum(parts.rows), dim), dtype, partial(_blocks, parts, column, dim, dtype), where)
+
+
+def _blocks(parts: ParquetParts, column: str, dim: int, dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
+    for index, path in enumerate(parts.files):
+        first = 0
+        for batch in parts.batches_of(index, [column], block_rows(dim, dtype)):
+            yield list_rows(batch.column(0), dim, f"{path}:{column}", first)
+            first += batch.num_rows
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    try:  # without pre-buffering: it would read a file as a whole, ahead of what is asked for
+        return pq.ParquetFile(path, pre_buffer=False)
     except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path}: cannot be read as parquet ({error})") from error
-    return StreamedRows((rows, dim), dtype, lambda: _parquet_blocks(path, column, dim, dtype, where), where)
+        raise DataError(f"{path}: cannot be read as parquet ({error})") from error
 
 
-def _list_length(file: pq.ParquetFile, column: str, where: str) -> int:
-    kind = file.schema_arrow.field(column).type
-    if pa.types.is_fixed_size_list(kind):
-        return int(kind.list_size)
-    for batch in file.iter_batches(batch_size=256, columns=[column]):
-        lengths = pc.drop_null(pc.list_value_length(batch.column(0)))
-        if len(lengths):
-            return int(lengths[0].as_py())
-    raise StoreError(f"{where}: every row is null; expected lists of floats")
-
-
-def _parquet_blocks(path: Path, column: str, dim: int, dtype: np.dtype[Any], where: str) -> Iterator[npt.NDArray[Any]]:
-    first = 0
+def _continued(schema: pa.Schema, fields: Sequence[pa.Field], file: Path) -> pa.Schema:
     try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=block_rows(dim, dtype), columns=[column]):
-                yield list_rows(batch.column(0), dim, where, first)
-                first += len(batch)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{where}: damaged after row {first - 1} ({error})") from error
+        return pa.unify_schemas([schema, pa.schema(fields)], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DataError(f"{file}: its columns do not continue those of the files before it ({error})") from error
+
+
+def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    columns = []
+    for field in schema:
+        at = batch.schema.get_field_index(field.name)
+        column = batch.column(at) if at >= 0 else pa.nulls(batch.num_rows, field.type)
+        column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        columns.append(column if column.type == field.type else column.cast(field.type))
+    return pa.RecordBatch.from_arrays(columns, schema.names)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind

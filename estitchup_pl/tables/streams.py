@@ -42,7 +42,7 @@ class StreamedRows:
         return self._read(stop - start)
 
     def locate(self, row: int | None = None) -> str:
-        """See ``RowSource``."""
+        """Name of the source, and the row."""
         return self._where if row is None else f"{self._where}, row {row}"
 
     def _restart(self) -> None:
