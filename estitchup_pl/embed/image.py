@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from estitchup_pl.embed.embedder import Embedder
+from estitchup_pl.embed.pictures import read_picture
 from estitchup_pl.errors import ConfigError, DataError, did_you_mean
 from estitchup_pl.optional import require
 
@@ -37,8 +37,8 @@ class ImageEmbedder(Embedder):
     """Any model of the timm library, with the transform that its own data config describes.
 
     The default is the paper's model (Sec. 3.2): EfficientNet B4, global average of the final convolutional
-    feature map, 1792 numbers an image. Values are the bytes of image files in any format that Pillow reads; they
-    are converted to RGB.
+    feature map, 1792 numbers an image. Values are the bytes of image files in any format that Pillow reads, taken as
+    viewers show them: turned as their EXIF orientation says, transparent parts over white.
 
     Args:
         model: timm name. With pretrained weights the tag is part of it, e.g. ``efficientnet_b4.ra2_in1k``.
@@ -103,7 +103,6 @@ class ImageEmbedder(Embedder):
 
     def prepare(self, value: Any) -> Tensor:
         """Decode an image file's bytes and apply the model's own evaluation transform: ``(3, height, width)``."""
-        image = require("PIL.Image", "embed", "ImageEmbedder")
         if isinstance(value, str):
             raise ConfigError(
                 f"images: the column holds text ({value[:80]!r}), not image bytes. If these are paths, say what "
@@ -111,8 +110,7 @@ class ImageEmbedder(Embedder):
             )
         if not isinstance(value, bytes):
             raise DataError(f"expected the bytes of an image file, got {type(value).__name__}")
-        with image.open(io.BytesIO(value)) as picture:
-            pixels: Tensor = self._transform(picture.convert("RGB"))
+        pixels: Tensor = self._transform(read_picture(value))
         return pixels
 
     def collate(self, prepared: list[Tensor]) -> Tensor:

@@ -20,6 +20,7 @@ from raw_catalogue import picture
 from toys import embed_on_cpu, write_table
 
 from estitchup_pl.embed import ImageEmbedder, Modality, Prepared, average_pool
+from estitchup_pl.embed.pictures import read_picture
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.store import EmbeddingStore
 
@@ -97,13 +98,80 @@ def test_vision_transformers_go_through_their_head() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "form"), [("L", "PNG"), ("RGBA", "PNG"), ("P", "GIF"), ("CMYK", "JPEG"), ("1", "BMP")]
+    ("mode", "form"), [("L", "PNG"), ("P", "BMP"), ("CMYK", "JPEG"), ("YCbCr", "JPEG"), ("1", "BMP")]
 )
 def test_pictures_of_any_kind_are_read_as_rgb(mode: str, form: str) -> None:
     value = picture(mode=mode, form=form)
     embedder = loaded("test_resnet")
     expected = embedder._transform(Image.open(io.BytesIO(value)).convert("RGB"))
     torch.testing.assert_close(embedder.prepare(value), expected)
+
+
+def saved(shown: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    shown.save(file, form, **options)
+    return file.getvalue()
+
+
+TURNED = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,  # the camera's: to be shown turned by 90 degrees clockwise
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+def test_a_picture_is_turned_as_its_orientation_says(orientation: int) -> None:
+    upright = Image.open(io.BytesIO(picture()))
+    turn, exif = TURNED[orientation], Image.Exif()
+    exif[0x0112] = orientation
+    stored = saved(upright if turn is None else upright.transpose(turn), exif=exif)
+    np.testing.assert_array_equal(read_picture(stored), upright)
+    embedder = loaded("test_resnet")
+    torch.testing.assert_close(embed(embedder, [stored]), embed(embedder, [picture()]))
+
+
+SHADES = np.arange(256, dtype=np.uint8).reshape(8, 32)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "form"),
+    [
+        (SHADES.astype(np.uint16) * 257, "PNG"),
+        (np.minimum(SHADES.astype(np.uint32) * 257 + 100, 65535).astype(np.uint16), "TIFF"),
+        (SHADES.astype(np.int32) * 257, "TIFF"),
+        (SHADES.astype(np.float32) / 255, "TIFF"),
+        (SHADES.astype(np.float32), "TIFF"),
+        (SHADES.astype(np.float32) * 257, "TIFF"),
+    ],
+)
+def test_more_than_eight_bits_are_scaled_and_not_cut_off(pixels: np.ndarray, form: str) -> None:
+    shown = read_picture(saved(Image.fromarray(pixels), form))
+    assert shown.mode == "RGB"
+    np.testing.assert_array_equal(shown, np.stack([SHADES] * 3, axis=-1))
+
+
+@pytest.mark.parametrize("value", [-1.0, 70000.0, np.nan, np.inf])
+def test_values_that_are_no_shades_are_broken(value: float) -> None:
+    pixels = np.full((4, 4), value, np.float32)
+    (result,) = loaded("test_resnet").prepare_many([saved(Image.fromarray(pixels), "TIFF")])
+    assert "Convert it to 8 or 16 bits" in str(result)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_lies_over_white(mode: str) -> None:
+    pixels = np.zeros((2, 4, 4), np.uint8)
+    pixels[..., 3] = [[0, 255, 0, 255], [255, 0, 255, 0]]
+    black = Image.fromarray(pixels, "RGBA")
+    content = saved(black.convert(mode) if mode != "P" else black.quantize(4))
+    np.testing.assert_array_equal(read_picture(content), np.stack([255 - pixels[..., 3]] * 3, axis=-1))
+    pixels[..., 3] = 51  # a fifth of black over four fifths of white
+    assert read_picture(saved(Image.fromarray(pixels, "RGBA"))).getpixel((0, 0)) == (204, 204, 204)
 
 
 def test_what_is_no_picture_is_told_apart_and_paths_without_a_root_are_explained() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -98,6 +99,65 @@ def test_empty_values_are_missing_and_broken_ones_are_listed_with_their_reason(t
         ("20", "title", "the encoder's output is NaN, infinite or all zero in float32"),
     }
     assert "33         3         4" in str(summary)
+
+
+class Written(Letters):
+    """Letters of text files."""
+
+    def prepare(self, value: bytes) -> str:
+        return value.decode()
+
+
+def write_zip(
+    path: Path, members: dict[str, str], fault: str | None = None, packing: int = zipfile.ZIP_DEFLATED
+) -> None:
+    """Write a zip file whose member ``1.txt`` is at fault."""
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    content, start = bytearray(path.read_bytes()), zipfile.ZipFile(path).getinfo("1.txt").header_offset
+    entry = content.rfind(b"1.txt") - 46  # in the directory at the file's end
+    if fault == "damaged":
+        content[start + 35 : start + 45] = b"\xff" * 10
+    elif fault is not None:  # (place in the member's header, in the directory, value), each two bytes
+        local, directory, value = {"deflate64": (8, 10, 9), "encrypted": (6, 8, 1)}[fault]
+        content[start + local : start + local + 2] = content[entry + directory : entry + directory + 2] = bytes(
+            [value, 0]
+        )
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("fault", "packing"),
+    [
+        ("damaged", zipfile.ZIP_STORED),
+        ("damaged", zipfile.ZIP_DEFLATED),
+        ("damaged", zipfile.ZIP_BZIP2),
+        ("damaged", zipfile.ZIP_LZMA),
+        ("deflate64", zipfile.ZIP_DEFLATED),
+        ("encrypted", zipfile.ZIP_DEFLATED),
+    ],
+)
+def test_a_member_of_a_zip_file_that_cannot_be_read_is_a_failure_of_its_item(
+    tmp_path: Path, fault: str, packing: int
+) -> None:
+    texts = ["".join(words(20, seed)) for seed in range(3)]
+    write_zip(tmp_path / "texts.zip", {f"{row}.txt": text for row, text in enumerate(texts)}, fault, packing)
+    columns = {"id": ["a", "b", "c"], "file": [f"{row}.txt" for row in range(3)]}
+    modalities = {"text": Modality("file", Written(), root=str(tmp_path / "texts.zip"), dtype="float32")}
+    with pytest.raises(DataError, match=r"row 1 \(id 'b'\): file 1.txt in .*texts.zip cannot be read: "):
+        embed(tmp_path, columns, modalities)
+    report = embed(tmp_path, columns, modalities, on_error="missing").modalities["text"]
+    assert (report.embedded, report.failed) == (2, 1)
+    np.testing.assert_allclose(titles(tmp_path, "text"), expected([texts[0], None, texts[2]]), rtol=1e-6)
+
+
+def test_a_file_that_cannot_be_read_is_a_failure_of_its_item(tmp_path: Path) -> None:
+    (tmp_path / "0.txt").write_text("abc")
+    (tmp_path / "folder.txt").mkdir()
+    columns = {"id": range(3), "file": ["0.txt", "folder.txt", "nul\0.txt"]}
+    modalities = {"text": Modality("file", Written(), root=str(tmp_path), dtype="float32")}
+    assert embed(tmp_path, columns, modalities, on_error="missing").modalities["text"].failed == 2
 
 
 @pytest.mark.parametrize("broken", ["broken", "nan"])
