@@ -1,0 +1,96 @@
+"""Checkpoints on disk: there whole or not at all, and unchanged since they were written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.utilities.types import _PATH
+from torch import Tensor
+from typing_extensions import override
+
+from estitchup_pl.errors import CheckpointError
+from estitchup_pl.store.files import atomic_path
+
+SEAL: Final = "estitchup_seal"
+"""Key of a checkpoint under which the digest of its content stands."""
+
+SEALED: Final = (
+    "epoch",
+    "global_step",
+    "state_dict",
+    "hyper_parameters",
+    "optimizer_states",
+    "lr_schedulers",
+    "callbacks",
+)
+"""What of a checkpoint its seal covers: all that decisions and a resumed fit depend on."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its target, flushes it to disk and renames it.
+
+    Lightning's own way goes through the system's temporary folder: where that lies on another file system, a kill or
+    a full disk leaves the only checkpoint half-written. Addresses such as ``s3://…`` are left to Lightning.
+    """
+
+    @override
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None) -> None:
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        try:
+            with atomic_path(Path(path)) as temporary:
+                torch.save(checkpoint, temporary)
+        except (OSError, RuntimeError) as error:  # torch wraps what the file system says
+            raise CheckpointError(
+                f"{path}: the checkpoint cannot be written ({error}); what was there before is unchanged. Free some "
+                "space or choose another folder, then resume with --ckpt_path"
+            ) from error
+
+
+def seal(checkpoint: dict[str, Any]) -> None:
+    """Write the digest of a checkpoint's content into it, so that :func:`check_seal` notices any later change."""
+    checkpoint[SEAL] = _digest(checkpoint)
+
+
+def check_seal(checkpoint: Mapping[str, Any]) -> None:
+    """Compare the content of a checkpoint with its seal; one without a seal passes.
+
+    Raises:
+        CheckpointError: If they differ: the file was damaged, or edited, after it had been written.
+    """
+    if SEAL in checkpoint and checkpoint[SEAL] != _digest(checkpoint):
+        raise CheckpointError(
+            "the checkpoint's content does not match its own digest: the file was damaged or edited after it was "
+            "written. Copy it again from where it came, or fit anew"
+        )
+
+
+def _digest(checkpoint: Mapping[str, Any]) -> str:
+    hasher = hashlib.blake2b(digest_size=16)
+    for name in SEALED:
+        for part in _bytes_of(checkpoint.get(name), name):
+            hasher.update(part)
+    return hasher.hexdigest()
+
+
+def _bytes_of(value: Any, path: str) -> Iterator[bytes]:
+    """Bytes that tell apart any two values of plain containers, numbers, strings and tensors."""
+    if isinstance(value, Mapping):
+        yield f"{path}:{len(value)}".encode()
+        for key, item in value.items():
+            yield from _bytes_of(item, f"{path}.{type(key).__name__}:{key}")
+    elif isinstance(value, list | tuple):
+        yield f"{path}:{len(value)}".encode()
+        for position, item in enumerate(value):
+            yield from _bytes_of(item, f"{path}.{position}")
+    elif isinstance(value, Tensor):
+        yield f"{path}:{value.dtype}:{tuple(value.shape)}".encode()
+        yield value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    else:
+        yield f"{path}:{type(value).__name__}:{value!r}".encode()
