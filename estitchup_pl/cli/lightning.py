@@ -7,13 +7,17 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from typing_extensions import override
 
 from estitchup_pl.callbacks import PredictionWriter
 from estitchup_pl.cli.parser import CommandParser, explained
 from estitchup_pl.data.datamodule import EmbeddingDataModule
 from estitchup_pl.errors import ConfigError
+from estitchup_pl.model.checkpoint_io import AtomicCheckpointIO
 from estitchup_pl.model.checkpoints import read_checkpoint
 from estitchup_pl.model.classifier import EmbeddingClassifier
 
@@ -86,6 +90,15 @@ class EstitchupCLI(LightningCLI):
         """Parse the command line, explaining what is wrong with it."""
         with explained(self._parser(self._command), sys.argv[2:]):
             super().parse_arguments(parser, args)
+
+    @override
+    def instantiate_trainer(self, **options: Any) -> Trainer:
+        """Make the trainer, which replaces checkpoints within their own folder unless a plugin says otherwise."""
+        chosen = self._get(self.config_init, "trainer", default={}).get("plugins") or []
+        plugins = chosen if isinstance(chosen, list) else [chosen]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins = [*plugins, AtomicCheckpointIO()]
+        return super().instantiate_trainer(plugins=plugins, **options)
 
     def instantiate_classes(self) -> None:
         """Instantiate all classes; an error of ours comes out as it is, not wrapped in the parser's own."""

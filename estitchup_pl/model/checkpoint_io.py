@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from estitchup_pl.errors import CheckpointError
 from estitchup_pl.store.files import atomic_path
 
 SEAL: Final = "estitchup_seal"
-"""Key of a checkpoint under which the digest of its content stands."""
+"""Key of a checkpoint under which the digests of its parts stand."""
 
 SEALED: Final = (
     "epoch",
@@ -28,7 +28,7 @@ SEALED: Final = (
     "lr_schedulers",
     "callbacks",
 )
-"""What of a checkpoint its seal covers: all that decisions and a resumed fit depend on."""
+"""Parts of a checkpoint that its seal covers: all that decisions and a resumed fit depend on."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -54,28 +54,28 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def seal(checkpoint: dict[str, Any]) -> None:
-    """Write the digest of a checkpoint's content into it, so that :func:`check_seal` notices any later change."""
-    checkpoint[SEAL] = _digest(checkpoint)
+    """Write digests of a checkpoint's parts into it, so that :func:`check_seal` notices any later change."""
+    checkpoint[SEAL] = {name: _digest(checkpoint.get(name), name) for name in SEALED}
 
 
-def check_seal(checkpoint: Mapping[str, Any]) -> None:
-    """Compare the content of a checkpoint with its seal; one without a seal passes.
+def check_seal(checkpoint: Mapping[str, Any], parts: Collection[str] = SEALED) -> None:
+    """Compare parts of a checkpoint with its seal; one without a seal passes.
 
     Raises:
-        CheckpointError: If they differ: the file was damaged, or edited, after it had been written.
+        CheckpointError: If one differs: the file was damaged, or edited, after it had been written.
     """
-    if SEAL in checkpoint and checkpoint[SEAL] != _digest(checkpoint):
-        raise CheckpointError(
-            "the checkpoint's content does not match its own digest: the file was damaged or edited after it was "
-            "written. Copy it again from where it came, or fit anew"
-        )
+    for name in parts if SEAL in checkpoint else ():
+        if checkpoint[SEAL].get(name) != _digest(checkpoint.get(name), name):
+            raise CheckpointError(
+                f"{name} of the checkpoint does not match its own digest: the file was damaged or edited after it was "
+                "written. Copy it again from where it came, or fit anew"
+            )
 
 
-def _digest(checkpoint: Mapping[str, Any]) -> str:
+def _digest(part: Any, name: str) -> str:
     hasher = hashlib.blake2b(digest_size=16)
-    for name in SEALED:
-        for part in _bytes_of(checkpoint.get(name), name):
-            hasher.update(part)
+    for piece in _bytes_of(part, name):
+        hasher.update(piece)
     return hasher.hexdigest()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from estitchup_pl.errors import CheckpointError
+from estitchup_pl.model.checkpoint_io import check_seal
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -22,7 +23,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         (``threshold`` among them).
 
     Raises:
-        CheckpointError: If the file does not exist, cannot be read, or is a checkpoint of something else.
+        CheckpointError: If the file does not exist, cannot be read, was damaged, or is a checkpoint of something
+            else.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -33,5 +35,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if isinstance(checkpoint, dict):
         hparams, state = checkpoint.get("hyper_parameters", {}), checkpoint.get("state_dict", {})
         if "class_names" in hparams and "threshold" in state:
+            try:
+                check_seal(checkpoint)
+            except CheckpointError as error:
+                raise CheckpointError(f"{path}: {error}") from None
             return checkpoint
     raise CheckpointError(f"{path}: a checkpoint, but not one of an EmbeddingClassifier that has been fitted")

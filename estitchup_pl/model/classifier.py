@@ -20,6 +20,7 @@ from typing_extensions import override
 from estitchup_pl.batch import EmbeddingBatch
 from estitchup_pl.errors import CheckpointError, ConfigError
 from estitchup_pl.metrics import NoneAwareAccuracy, default_metrics
+from estitchup_pl.model.checkpoint_io import SEALED, check_seal, seal
 from estitchup_pl.model.inputs import Embeddings, side_by_side
 from estitchup_pl.model.networks import EmbeddingMLP, KeyedDropout, SoftTargetBCE
 from estitchup_pl.model.scaling import ModalityScaling, Moments, Scaling, check_scaling
@@ -283,13 +284,19 @@ class EmbeddingClassifier(pl.LightningModule):
         """Log ``test/…`` once every process has evaluated its rows."""
         self._log_evaluation("test", self.test_metrics, self.test_loss)
 
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        seal(checkpoint)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Compare a checkpoint with this model before its weights are read.
 
         Raises:
-            CheckpointError: If it is not one of this class, or was trained on other classes, or holds another
-                network.
+            CheckpointError: If it is not one of this class, was damaged, was trained on other classes, or holds
+                another network.
         """
+        # What the constructor is given beside a checkpoint stands among its hyper_parameters by now.
+        check_seal(checkpoint, set(SEALED) - {self.CHECKPOINT_HYPER_PARAMS_KEY})
         hparams = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         state = checkpoint.get("state_dict", {})
         if "threshold" not in state or "class_names" not in hparams:

@@ -62,6 +62,24 @@ def test_from_threshold_to_predictions_on_digits(run: Run, tmp_path: Path) -> No
     assert np.array_equal(rejected, table.column("confidence").to_numpy() <= float(threshold))
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_a_full_disk_leaves_the_checkpoint_of_before(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(content: object, file: Path) -> None:
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    quick = ("--data.store", "digits", *QUICK, "--trainer.logger", "false", "--checkpoint.dirpath", "kept")
+    assert run("fit", *quick)[0] == 0
+    before = (tmp_path / "kept/last.ckpt").read_bytes()
+    monkeypatch.setattr(torch, "save", full_disk)
+    status, _, errors = run("fit", *quick)
+    assert status == 1
+    assert "kept/last.ckpt: the checkpoint cannot be written" in errors.replace("\n", "")
+    assert "Traceback" not in errors
+    assert (tmp_path / "kept/last.ckpt").read_bytes() == before
+    assert [file.name for file in (tmp_path / "kept").iterdir()] == ["last.ckpt"]
+
+
 def test_a_users_own_class_from_a_file_beside_the_config_works(run: Run, tmp_path: Path) -> None:
     place = tmp_path / "elsewhere"
     place.mkdir()
@@ -185,7 +203,7 @@ def test_class_names_that_yaml_takes_for_something_else_are_asked_for_in_quotes(
         ("- 1\n", "broken.yaml: expected options"),
         ("trainer:\n  max_epochs: many\n", 'broken.yaml, line 2: expected a whole number or null, got "many"'),
         ("trainer:\n  logger: {class_path: CSVLoger}\n", "broken.yaml, line 2: there is no class 'CSVLoger'"),
-        ("data: {init_args: {scaling: l3}}\n", "broken.yaml, line 1: expected one of none, l2, standardize, got 'l3'"),
+        ("model: {init_args: {scaling: l3}}\n", "broken.yaml, line 1: expected one of none, l2, standardize, got 'l3'"),
     ],
 )
 def test_a_broken_file_is_named_with_its_line(run: Run, tmp_path: Path, text: str, said: str) -> None:

@@ -10,9 +10,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from training import SMALL, classifier, data, trainer
 
+from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.errors import CheckpointError
 from estitchup_pl.model.checkpoint_io import SEALED, AtomicCheckpointIO, check_seal, seal
+from estitchup_pl.model.checkpoints import read_checkpoint
 
 
 def checkpoint() -> dict[str, Any]:
@@ -67,8 +70,9 @@ def test_every_part_is_sealed(name: str) -> None:
     seal(sealed)
     check_seal(sealed)
     for changed in ({**sealed, name: "other"}, {key: value for key, value in sealed.items() if key != name}):
-        with pytest.raises(CheckpointError, match="damaged or edited"):
+        with pytest.raises(CheckpointError, match=f"{name} of the checkpoint .* damaged or edited"):
             check_seal(changed)
+        check_seal(changed, set(SEALED) - {name})
 
 
 @given(byte=st.integers(0, 4 * 3 * 4 - 1), bit=st.integers(0, 7))
@@ -90,3 +94,22 @@ def test_it_survives_being_written_and_read(tmp_path: Path) -> None:
 
 def test_a_checkpoint_without_a_seal_passes() -> None:
     check_seal(checkpoint())
+
+
+def test_a_fit_seals_its_checkpoint_and_damage_is_noticed_wherever_it_is_loaded(tmp_path: Path) -> None:
+    run = trainer(tmp_path, epochs=1)
+    run.fit(classifier(), data())
+    run.save_checkpoint(tmp_path / "whole.ckpt")
+    damaged = torch.load(tmp_path / "whole.ckpt", weights_only=True)
+    check_seal(damaged)
+    damaged["state_dict"]["network.0.weight"][0, 0] += 1e-3
+    torch.save(damaged, tmp_path / "damaged.ckpt")
+    EmbeddingClassifier.load_from_checkpoint(tmp_path / "whole.ckpt", network=SMALL)
+    for load in (
+        read_checkpoint,
+        lambda path: EmbeddingClassifier.load_from_checkpoint(path, network=SMALL),
+        lambda path: trainer(tmp_path).test(classifier(), data(), ckpt_path=path, weights_only=True, verbose=False),
+        lambda path: trainer(tmp_path).fit(classifier(), data(), ckpt_path=path, weights_only=True),
+    ):
+        with pytest.raises(CheckpointError, match=r"state_dict of the checkpoint .* damaged or edited"):
+            load(tmp_path / "damaged.ckpt")
