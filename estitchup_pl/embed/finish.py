@@ -30,6 +30,7 @@ from estitchup_pl.store import (
 )
 from estitchup_pl.store.files import EMBEDDINGS_NAME, atomic_path
 from estitchup_pl.store.items import with_flags
+from estitchup_pl.tables import holds_files
 
 FAILURES_NAME: Final = "failures.parquet"
 _FAILURES: Final = pa.schema([("id", pa.string()), ("modality", pa.string()), ("reason", pa.string())])
@@ -139,14 +140,8 @@ def _move(source: Path, target: Path) -> None:
 
 def _item_columns(table: pa.Table) -> pa.Table:
     """Columns of the item table; cells with whole files (images ...) are left behind."""
-    kept = [name for name in table.column_names if not _holds_files(table.schema.field(name).type)]
+    kept = [name for name in table.column_names if not holds_files(table.schema.field(name).type)]
     return table.select(kept)
-
-
-def _holds_files(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        return any(_holds_files(kind.field(index).type) for index in range(kind.num_fields))
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
 def _notes(work: Path, state: EmbedState) -> dict[str, Note]:

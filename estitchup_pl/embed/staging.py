@@ -11,14 +11,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from estitchup_pl.embed.modality import Modality
-from estitchup_pl.errors import ConfigError, DataError, did_you_mean
+from estitchup_pl.errors import DataError
 from estitchup_pl.store import flag_column
 from estitchup_pl.store.files import atomic_path
-from estitchup_pl.store.items import names_column
-from estitchup_pl.tables import ItemReader
+from estitchup_pl.tables import ItemReader, check_column, prepare_items
 
 _BATCH_ROWS: Final = 256
 _TAKE_ROWS: Final = 4096
@@ -107,48 +105,15 @@ def _named(
     batches: Iterator[pa.RecordBatch], id_column: str, label_column: str | None, modalities: Mapping[str, Modality]
 ) -> Iterator[pa.RecordBatch]:
     """Name the columns as a store does; pass over empty batches."""
-    wanted = {"id": id_column} | ({"label": label_column} if label_column else {})
     dropped = {flag_column(name) for name in modalities}
-    inputs = {modality.column for modality in modalities.values()}
     for batch in batches:
         if batch.num_rows == 0:
             continue
-        _check_columns(batch.schema.names, wanted, modalities)
-        columns = {name: batch.column(column) for name, column in wanted.items()}
-        for name in batch.schema.names:
-            if name not in dropped and (name != id_column or name in inputs):
-                columns.setdefault(name, batch.column(name))
-        columns["id"] = _names(columns["id"], "id")
-        columns["label"] = _labels(columns.get("label", pa.nulls(batch.num_rows)))
-        yield pa.RecordBatch.from_pydict({name: _plain_type(column) for name, column in columns.items()})
-
-
-def _check_columns(names: list[str], wanted: Mapping[str, str], modalities: Mapping[str, Modality]) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise DataError(f"items: column {repeated[0]!r} is there more than once; rename one of them")
-    asked = list(wanted.items()) + [(f"modalities.{name}.column", m.column) for name, m in modalities.items()]
-    for option, column in asked:
-        if column not in names:
-            near = did_you_mean(column, names)
-            raise ConfigError(f"{option}: no column {column!r}{near}; the table has {', '.join(names)}")
-    for name, column in wanted.items():
-        if name != column and name in names:
-            raise ConfigError(
-                f"{name}: column {column!r} is to become {name!r}, but the table has a column {name!r} too. "
-                f"Rename that one, or use {name}: {name}."
-            )
-
-
-def _names(column: pa.Array, name: str) -> pa.Array:
-    """Ids or labels as strings."""
-    return names_column(pa.table({name: column}), name, "items").combine_chunks()
-
-
-def _labels(column: pa.Array) -> pa.Array:
-    """Labels as strings, empty ones as null."""
-    labels = _names(column, "label")
-    return pc.if_else(pc.equal(labels, ""), pa.scalar(None, pa.string()), labels)
+        for name, modality in modalities.items():
+            check_column(modality.column, f"modalities.{name}.column", batch.schema.names, "items")
+        kept = batch.select([at for at, name in enumerate(batch.schema.names) if name not in dropped])
+        items = prepare_items(pa.Table.from_batches([kept]), "items", id_column=id_column, label_column=label_column)
+        yield pa.RecordBatch.from_pydict({name: _plain(items[name]) for name in items.column_names})
 
 
 def _refuse_repeated_ids(digests: npt.NDArray[np.uint64], items: StagedItems) -> None:
@@ -168,9 +133,10 @@ def _refuse_repeated_ids(digests: npt.NDArray[np.uint64], items: StagedItems) ->
             )
 
 
-def _plain_type(column: pa.Array) -> pa.Array:
+def _plain(column: pa.ChunkedArray) -> pa.Array:
     """Undo dictionary encoding: an Arrow file cannot change a dictionary from batch to batch."""
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    values = column.combine_chunks()
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
 def _chain(first: pa.RecordBatch, rest: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.store import flag_column, name_hint
-from estitchup_pl.store.items import names_column, text_names
+from estitchup_pl.store.items import names_column
+from estitchup_pl.tables.reader import kept_columns
 
 
 def number_rows(items: pa.Table, where: str) -> pa.Table:
@@ -48,17 +49,18 @@ def prepare_items(
             ``has_<modality>`` where it is there.
 
     Returns:
-        The table; names are text, and null where they are empty.
+        The table. ``id``, ``label`` (nulls, where the table has none) and ``split`` are text, and null where empty.
 
     Raises:
         ConfigError: For an unknown column (nearest name offered), or a name already taken.
-        DataError: For a column of a wrong type.
+        DataError: For a column of a wrong type, or one that is there twice.
 
     Example:
         >>> table = pa.table({"sku": [7, 9], "type": ["shoe", "hat"]})
         >>> prepare_items(table, "items", id_column="sku", label_column="type").to_pylist()[1]
         {'id': '9', 'label': 'hat', 'sku': 9, 'type': 'hat'}
     """
+    kept_columns(items.column_names, (), where)
     flags = {flag_column(modality): column for modality, column in (flag_columns or {}).items()}
     chosen: dict[str, str | None] = {"id": id_column, "label": label_column, "split": split_column, **flags}
     added = {}
@@ -66,20 +68,23 @@ def prepare_items(
         if column is None and name not in items.column_names:
             continue
         column = column or name
-        _check_chosen(items, column, name, where)
+        check_column(column, name, items.column_names, where)
+        if column != name and name in items.column_names:
+            raise ConfigError(
+                f"{name}: column {column!r} is to become {name!r}, but {where} has a column {name!r} too. "
+                f"Rename that one, or leave it out (drop {name})."
+            )
         added[name] = _truth_values(items, column, where) if name in flags else names_column(items, column, where)
+    if "label" not in added:
+        added["label"] = pa.nulls(items.num_rows, pa.string())
     others = {name: items[name] for name in items.column_names if name not in added}
-    return text_names(pa.table(added | others), where)
+    return pa.table({"id": added["id"], "label": added["label"]} | added | others)
 
 
-def _check_chosen(items: pa.Table, column: str, name: str, where: str) -> None:
-    if column not in items.column_names:
-        raise ConfigError(f"{where}: no column {column!r}{name_hint(column, items.column_names)}")
-    if column != name and name in items.column_names:
-        raise ConfigError(
-            f"{where}: column {column!r} is to become {name!r}, but the table has a column {name!r} too. "
-            f"Rename that one, or leave it out (drop {name})."
-        )
+def check_column(column: str, option: str, names: Collection[str], where: str) -> None:
+    """Raise :class:`ConfigError`, with the nearest name, unless the column that an option names is there."""
+    if column not in names:
+        raise ConfigError(f"{option}: {where} has no column {column!r}{name_hint(column, names)}")
 
 
 def _truth_values(items: pa.Table, column: str, where: str) -> pa.ChunkedArray:

@@ -81,7 +81,7 @@ def test_create_from_a_column_of_the_table_itself_leaves_that_column_out(sources
     call = "create --items items.parquet --modality title=items.parquet:title_vector image=all.npz:image --out made"
     _run(f"{call} --split fold --has image=photo --rows-per-shard 5 --dtype float16")
     store = _check("made", sources, np.float16)
-    assert store.column_names == ["id", "split", "has_image", "type", "fold", "photo", "label", "has_title"]
+    assert store.column_names == ["id", "label", "split", "has_image", "type", "fold", "photo", "has_title"]
     assert store.column("split").to_pylist() == ["train", "test"] * 6
     assert shard_path(store.path, "title", 2).exists()
 
@@ -245,7 +245,7 @@ def test_overwriting_has_to_be_asked_for(sources):
         ),
         (
             "create --items items.csv --modality title=title.npy --label typ --out made",
-            r"items\.csv: no column 'typ'; did you mean 'type'",
+            r"label: items\.csv has no column 'typ'; did you mean 'type'",
         ),
         ("create --items item.csv --modality title=title.npy --out made", "there is no file or folder item.csv"),
         ("create --items items.csv --modality title=title.npy --drop tipe --out made", "did you mean 'type'"),

@@ -61,7 +61,7 @@ def test_modalities_stand_side_by_side_with_their_own_dtype_and_further_columns_
         ("title", "float32"),
     ]
     assert store.modalities["title"].encoder == "toys.Letters"
-    assert store.items.column_names == ["id", "label", "kind", "title", "price", "has_reversed", "has_title"]
+    assert store.items.column_names == ["id", "label", "sku", "kind", "title", "price", "has_reversed", "has_title"]
     assert store.items["id"].to_pylist() == columns["sku"]
     assert set(store.items["label"].to_pylist()) == {"shoe"}
     np.testing.assert_allclose(titles(tmp_path, "reversed"), expected(texts, -1.0), rtol=1e-3)
@@ -373,9 +373,9 @@ def title() -> Modality:
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [
-        ({"id": [1], "titel": ["a"]}, {}, "modalities.title.column: no column 'title'; did you mean 'titel'"),
-        ({"sku": [1], "title": ["a"]}, {}, "id: no column 'id'.*the table has sku, title"),
-        ({"id": [1], "title": ["a"]}, {"label": "kind"}, "label: no column 'kind'"),
+        ({"id": [1], "titel": ["a"]}, {}, "modalities.title.column: items has no column 'title'; did you mean 'titel'"),
+        ({"sku": [1], "title": ["a"]}, {}, "id: items has no column 'id'.*there are: sku, title"),
+        ({"id": [1], "title": ["a"]}, {"label": "kind"}, "label: items has no column 'kind'"),
         ({"id": [1], "sku": [2], "title": ["a"]}, {"id": "sku"}, "id: column 'sku' is to become 'id'"),
         ({"id": [1, 1], "title": ["a", "b"]}, {}, "id '1' is there twice, in rows 0 and 1"),
         ({"id": [1, None], "title": ["a", "b"]}, {}, "row 1 has no id"),

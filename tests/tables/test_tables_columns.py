@@ -33,9 +33,12 @@ def test_columns_that_have_their_name_already_need_no_copy():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"id_column": "skuu"}, r"t: no column 'skuu'; did you mean 'sku'\? \(there are: sku, type, id, weight\)"),
-        ({"label_column": "typ"}, "t: no column 'typ'; did you mean 'type'"),
-        ({"id_column": "sku"}, "column 'sku' is to become 'id', but the table has a column 'id' too"),
+        (
+            {"id_column": "skuu"},
+            r"id: t has no column 'skuu'; did you mean 'sku'\? \(there are: sku, type",
+        ),
+        ({"label_column": "typ"}, "label: t has no column 'typ'; did you mean 'type'"),
+        ({"id_column": "sku"}, "column 'sku' is to become 'id', but t has a column 'id' too"),
         ({"label_column": "weight"}, "column 'weight' is of type double; ids, labels and splits are names"),
         ({"flag_columns": {"image": "type"}}, "column 'type' is not of truth values"),
     ],
