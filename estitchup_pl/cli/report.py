@@ -9,7 +9,7 @@ from rich.console import Console
 
 from estitchup_pl.cli.parser import CommandParser
 from estitchup_pl.errors import DataError
-from estitchup_pl.report import missing_libraries, write_report
+from estitchup_pl.report import StudyTables, missing_libraries, write_report
 from estitchup_pl.study.folder import StudyFolder
 
 _DESCRIPTION: Final = """\
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         raise DataError(f"{error.filename or arguments.study}: {error.strerror or error}") from error
     if not arguments.quiet:
-        Console().print(report.tables)
+        print_tables(report.tables)
     if missing := missing_libraries():
         print(missing, file=sys.stderr)
     print(report.html or report.tables_markdown)
@@ -44,3 +44,11 @@ def report_parser() -> CommandParser:
     parser.add_argument("study", metavar="DIR", help="folder of the study, what --out named")
     parser.add_argument("--quiet", action="store_true", help="do not print the tables")
     return parser
+
+
+def print_tables(tables: StudyTables) -> None:
+    """Print tables, as wide as they are where no terminal limits them."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    console.print(tables)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html import unescape
 from typing import Any
 
@@ -15,7 +16,7 @@ from sklearn.metrics import average_precision_score
 
 from estitchup_pl.report import StudyTables
 from estitchup_pl.report.curves import method_curves
-from estitchup_pl.report.explorer import NONE_NAME, SLIDER_GRID
+from estitchup_pl.report.explorer import NONE_NAME, SLIDER_GRID, explorer
 from estitchup_pl.report.figures import FIGURES, page_panel
 from estitchup_pl.report.runs import StudyRuns
 from estitchup_pl.report.verdict import verdict
@@ -79,6 +80,17 @@ def test_the_slider_steps_in_thousandths_and_finer_near_one(data: dict[str, Any]
     assert (np.diff(grid) > 0).all()
     assert grid[:1000] == pytest.approx(np.arange(1000) / 1000)
     assert {0.9999, 0.99999, 0.999999, 1.0} <= {*grid.round(6).tolist()}
+
+
+def test_without_none_rows_there_is_no_none_accuracy(runs: StudyRuns) -> None:
+    known = {
+        key: replace(run, test=replace(run.test, labels=run.test.labels.clamp(min=0))) for key, run in runs.runs.items()
+    }
+    for method in explorer(replace(runs, runs=known))["methods"]:
+        for view in method["views"]:
+            assert view["none"] is None
+            assert view["known"] == view["overall"]
+        assert NONE_NAME not in [row[0] for row in method["classes"]]
 
 
 def example(trial: Kept, row: int) -> list[Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from kept import Array, kept
@@ -295,6 +296,22 @@ def test_unfinished_and_diverged_methods_are_left_out_by_name(study: StudyFolder
     assert tables.left_out == {"E-Stitchup": "not finished in trial 1", SOFT: "diverged in trial 2"}
     assert "Left out: E-Stitchup, not finished in trial 1." in tables.markdown()
     assert "1 method, 3 trials; all compared with Control." in tables.markdown()
+
+
+def test_results_are_found_in_any_order_and_those_of_other_splits_are_none_of_it(
+    study: StudyFolder, tables: StudyTables, tmp_path: Path
+) -> None:
+    folder = StudyFolder(shutil.copytree(study.path, tmp_path / "copy"))
+    rows = folder.results().to_pylist()
+    others = [{**row, "split": "validation", "value": -1.0} for row in rows]
+    others += [{**row, "trial": 9} for row in rows] + [{**row, "method": "Forest"} for row in rows]
+    folder.write_table("results.parquet", pa.Table.from_pylist([*others, *rows[::-1]], folder.results().schema))
+    again = study_tables(folder)
+    for method, metrics in tables.values.items():
+        assert again.values[method].keys() == metrics.keys()
+        for metric, values in metrics.items():
+            np.testing.assert_array_equal(again.values[method][metric], values)
+    assert [*again.values] == [*tables.values]
 
 
 def test_a_study_without_its_control_or_results_is_explained(study: StudyFolder, tmp_path: Path) -> None:
