@@ -4,13 +4,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint types layers docs clean constraints
+.PHONY: install demo test test-oldest test-newest lint types docs clean constraints
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(BIN)/uv:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(shell sed -n 's/^uv==//p' constraints.txt)"
+
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
 	touch $@
 
@@ -19,6 +21,15 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# The suite in an environment of its own, with the oldest or the newest versions that pyproject.toml allows. What these
+# libraries deprecate among themselves is no error there.
+test-oldest: RESOLUTION = lowest-direct
+test-newest: RESOLUTION = highest
+test-oldest test-newest: test-%: | $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-$*
+	$(BIN)/uv pip install --quiet --python .venv-$*/bin/python --resolution $(RESOLUTION) -e '.[dev]'
+	.venv-$*/bin/python -m pytest -p no:cacheprovider -W default $(TESTS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -34,4 +45,4 @@ constraints: $(INSTALLED)
 	$(BIN)/uv pip compile --universal --all-extras --upgrade --no-annotate --no-header pyproject.toml -o constraints.txt
 
 clean:
-	rm -rf $(VENV) docs/_build demo
+	rm -rf $(VENV) .venv-oldest .venv-newest docs/_build demo
