@@ -11,7 +11,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from sklearn.datasets import load_digits
 
 from estitchup_pl.store import EmbeddingStore, ModalityInfo
 
@@ -35,6 +34,8 @@ def digits_store() -> EmbeddingStore:
         >>> len(store), {name: info.dim for name, info in store.modalities.items()}
         (1797, {'pixels': 64, 'gradients': 72})
     """
+    from sklearn.datasets import load_digits  # slow to import, and only this data set needs it
+
     pictures, digits = load_digits(return_X_y=True)
     ink = pictures.reshape(-1, 8, 8) / 16
     labels = np.array(CLASSES)[digits]
