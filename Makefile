@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test test-oldest test-newest lint types docs clean constraints
+.PHONY: install demo test test-oldest test-newest lint types mutants docs clean constraints
 
 install: $(INSTALLED)
 
@@ -38,6 +38,10 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
+mutants: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run
+	$(BIN)/mutmut results
+
 docs: $(INSTALLED)
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
@@ -45,4 +49,4 @@ constraints: $(INSTALLED)
 	$(BIN)/uv pip compile --universal --all-extras --upgrade --no-annotate --no-header pyproject.toml -o constraints.txt
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-newest docs/_build demo
+	rm -rf $(VENV) .venv-oldest .venv-newest docs/_build demo mutants

@@ -238,7 +238,7 @@ class ConfidenceThreshold(RowMetric):
             DataError: If no row is "none", or all are.
         """
         preds, target = self.predictions()
-        confidence, predicted = preds.max(dim=-1)
+        confidence, predicted = preds.max(dim=1)
         return select_threshold(confidence, predicted, target, self.heuristic)
 
 

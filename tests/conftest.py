@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("mutants", max_examples=16, derandomize=True, database=None, deadline=None)
 
 collect_ignore_glob = ["*/conftest.py"]  # they hold fixtures, no doctests, and share one name
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -233,7 +232,8 @@ def is_one_cycle(index: Array) -> bool:
     return len(seen) == len(index) and place == 0
 
 
-def lies_between(value: float, limits: Sequence[float], low: float) -> bool:
-    """Whether a threshold parts rows as ``low`` does: from there to below the next of the limits."""
-    following = dict(pairwise(sorted({*limits, 1.0, 2.0})))
-    return low <= value < following[low] or (low == 1.0 == value)
+def midway(limits: Sequence[float], low: float, dtype: type[np.floating]) -> float:
+    """Middle between a limit, or 0, and the next one, or 1; the limit itself where rounding would reach the next."""
+    following = min([limit for limit in limits if limit > low], default=1.0)
+    middle = dtype(low) + (dtype(following) - dtype(low)) / dtype(2)
+    return float(middle) if middle < following else low

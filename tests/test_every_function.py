@@ -23,6 +23,7 @@ from torchmetrics import Metric
 from estitchup_pl import functional, metrics
 from estitchup_pl.functional.temperature import LIMITS
 
+FEWER = settings(max_examples=settings().max_examples // 2)
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 TIES = (0.0, 0.1, 0.3, 0.5, 0.50000006, 0.7, 0.99999994, 1.0)
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -139,7 +140,8 @@ def check_threshold(threshold: Tensor, confidence: Tensor, predicted: Tensor, la
     losses = oracles.threshold_losses(confidence.numpy(), predicted.numpy(), labels.numpy(), heuristic)
     lowest_of_the_best = min(losses, key=lambda pair: pair[1])[0]
     assert threshold.dtype == confidence.dtype
-    assert oracles.lies_between(float(threshold), [limit for limit, _ in losses], lowest_of_the_best)
+    precision = confidence.numpy().dtype.type
+    assert float(threshold) == oracles.midway([limit for limit, _ in losses], lowest_of_the_best, precision)
 
 
 def check_temperature(temperature: float, logits: Tensor, labels: Tensor) -> None:
@@ -193,9 +195,7 @@ FUNCTIONS: dict[str, Case] = {
         options=lambda inputs: {"generator": inputs.generator()},
     ),
     "select_threshold": Case(Inputs.decisions_of_both_kinds, check=check_threshold),
-    "soften_labels": Case(
-        lambda inputs: (inputs.batch()[1], inputs.pick(0.0, 0.125, 0.25, 1.0)), oracles.soften_labels
-    ),
+    "soften_labels": Case(lambda inputs: (inputs.batch()[1], inputs.pick(0.0, 0.1, 0.25, 1.0)), oracles.soften_labels),
     "support_weighted_mean": Case(
         lambda inputs: (
             inputs.lay_out(inputs.source.choice([np.nan, 0.25, 1.0], inputs.rows)),
@@ -269,13 +269,13 @@ def assert_equal(got: Any, expected: Any) -> None:
         wanted = np.asarray(wanted)
         assert value.shape == wanted.shape
         tolerance = 32 * torch.finfo(value.dtype).eps if value.is_floating_point() else 0
-        np.testing.assert_allclose(value.numpy(), wanted, rtol=max(tolerance, 1e-9), atol=tolerance, equal_nan=True)
+        np.testing.assert_allclose(value.numpy(), wanted, rtol=max(tolerance, 1e-12), atol=tolerance, equal_nan=True)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", FUNCTIONS)
 @given(data=st.data())
-@settings(max_examples=40)
+@FEWER
 def test_equals_its_oracle_and_leaves_its_inputs_alone(name: str, precision: str, data: st.DataObject) -> None:
     case, inputs = FUNCTIONS[name], Inputs(data, PRECISIONS[precision])
     arguments, options = case.arguments(inputs), case.options(inputs)
@@ -291,7 +291,7 @@ def test_equals_its_oracle_and_leaves_its_inputs_alone(name: str, precision: str
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", METRICS)
 @given(data=st.data())
-@settings(max_examples=40)
+@FEWER
 def test_metric_equals_its_oracle_and_leaves_its_inputs_alone(name: str, precision: str, data: st.DataObject) -> None:
     inputs = Inputs(data, PRECISIONS[precision])
     inputs.rows += 1

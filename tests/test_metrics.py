@@ -49,6 +49,7 @@ def compute_expected(name: str, preds: Tensor, target: Tensor) -> object:
         "aupr": aupr,
         "ranking": {"auroc": auroc, "aupr": aupr},
         "accuracy": functional.none_aware_accuracy(preds, target, 0.9)._asdict(),
+        "top_one": functional.none_aware_accuracy(preds, target, 0.0)._asdict(),
         "correlation": functional.confidence_accuracy_correlation(confidence, correct, 10),
         "correlation_known": functional.confidence_accuracy_correlation(confidence[known], correct[known], 10),
         "diagram": functional.reliability_bins(confidence, correct, 10),
@@ -74,7 +75,8 @@ class TestEveryMetric:
 
     def test_counts_repeated_ids_once_in_any_order(self, name):
         preds, target, rows = draw_rows(60)
-        shown = torch.cat([torch.randperm(60, generator=torch.Generator().manual_seed(1)), torch.tensor([3, 3, 50])])
+        others = 1 + torch.randperm(59, generator=torch.Generator().manual_seed(1))
+        shown = torch.cat([torch.tensor([0]), others, torch.tensor([3, 3, 50])])
         metric = build_metrics()[name]
         for batch in shown.split(16):
             metric.update(preds[batch], target[batch], rows[batch])
@@ -185,8 +187,24 @@ class TestOptions:
             metric = metric_class(num_bins=num_bins)
             metric.update(preds, target, rows)
             value = metric.compute()
-            values.append(value.accuracy if isinstance(value, tuple) else value)
+            values.append(value.counts if isinstance(value, tuple) else value)
         assert not torch.equal(*values)
+
+    def test_defaults_are_those_of_the_functions(self):
+        preds, target, rows = draw_rows(300)
+        confidence, predicted = preds.max(-1)
+        for metric, expected in (
+            (metrics.ConfidenceThreshold(), functional.select_threshold(confidence, predicted, target)),
+            (metrics.ClasswiseCalibrationError(), functional.classwise_calibration_error(preds, target).mean()),
+        ):
+            metric.update(preds, target, rows)
+            assert_equal(metric.compute(), expected)
+
+    def test_a_threshold_is_compared_in_float32(self):
+        """In bfloat16, 0.3 is 0.30078: the confidence would not exceed the threshold."""
+        metric = metrics.NoneAwareAccuracy(threshold=0.3)
+        metric.update(torch.tensor([[0.3]], dtype=torch.bfloat16), torch.tensor([0]))
+        assert float(metric.compute()["accuracy"]) == 1
 
     def test_a_new_threshold_counts_at_once(self):
         preds, target, rows = draw_rows(100)
@@ -216,6 +234,23 @@ class TestOptions:
 
 
 class TestCollection:
+    def test_defaults_are_the_ones_that_the_page_lists(self):
+        preds, target, rows = draw_rows(60)
+        collection = MetricCollection(metrics.default_metrics())
+        collection.update(preds, target, rows=rows)
+        auroc, aupr, accuracies = (compute_expected(name, preds, target) for name in ("auroc", "aupr", "top_one"))
+        assert_equal(
+            collection.compute(),
+            {
+                "auroc": auroc,
+                "aupr": aupr,
+                "ece": compute_expected("ece", preds, target),
+                "confidence_accuracy_correlation": compute_expected("correlation", preds, target),
+                "confidence_accuracy_correlation_id": compute_expected("correlation_known", preds, target),
+                **accuracies,
+            },
+        )
+
     def test_keeps_one_state_for_all(self):
         collection = MetricCollection(build_metrics())
         preds, target, rows = draw_rows(50)

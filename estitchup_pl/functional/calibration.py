@@ -48,7 +48,7 @@ def top_label(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         (tensor([0.7500, 0.5000]), tensor([ True, False]))
     """
     check_predictions(probabilities, labels)
-    confidence, predicted = probabilities.max(dim=-1)
+    confidence, predicted = probabilities.max(dim=1)
     return confidence, predicted == labels
 
 

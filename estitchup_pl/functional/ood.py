@@ -70,7 +70,7 @@ def none_score(probabilities: Tensor) -> Tensor:
         >>> none_score(torch.tensor([[0.25, 0.75], [0.0, 0.0]]))
         tensor([0.2500, 1.0000])
     """
-    return 1 - probabilities.amax(dim=-1)
+    return 1 - probabilities.amax(dim=1)
 
 
 def reject(probabilities: Tensor, threshold: float | Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def reject(probabilities: Tensor, threshold: float | Tensor) -> Tensor:
         >>> reject(torch.tensor([[0.25, 0.75], [0.5, 0.25]]), 0.5)
         tensor([ 1, -1])
     """
-    confidence, predicted = probabilities.max(dim=-1)
+    confidence, predicted = probabilities.max(dim=1)
     return torch.where(confidence > threshold, predicted, NONE)
 
 
@@ -275,11 +275,11 @@ def _closeness_of_accuracies(counts: _Decisions) -> Tensor:
     return -(right * counts.none_rows - counts.rejected_none * counts.rows).abs()
 
 
-def _mean_ratio(counts: _Decisions) -> Tensor:
-    return (counts.ratio_id() + counts.ratio_none()) / 2
+def _sum_of_ratios(counts: _Decisions) -> Tensor:
+    return counts.ratio_id() + counts.ratio_none()
 
 
 _OBJECTIVES: Final[dict[str, Callable[[_Decisions], Tensor]]] = {
     "intersection": _closeness_of_accuracies,
-    "tp_ratio": _mean_ratio,
+    "tp_ratio": _sum_of_ratios,
 }

@@ -53,4 +53,4 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         return float(binary_cross_entropy_with_logits(logits * inverse, targets))
 
     bounds = (1 / LIMITS[1], 1 / LIMITS[0])
-    return float(1 / minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-9}).x)
+    return float(1 / minimize_scalar(loss, bounds=bounds, options={"xatol": 1e-9}).x)

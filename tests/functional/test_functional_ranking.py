@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
+import oracles
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
 from estitchup_pl.errors import DataError
 from estitchup_pl.functional import (
-    none_score,
     ranking_scores,
-    row_scores,
     support_weighted_mean,
     weighted_aupr,
     weighted_auroc,
@@ -48,39 +45,14 @@ def draw_predictions(*shape: int, classes: int = 6, seed: int = 0) -> tuple[Tens
     return logits.sigmoid(), labels
 
 
-def score_with_sklearn(probabilities: Tensor, labels: Tensor) -> tuple[list[float], list[float], list[int]]:
-    """AUROC, AUPR and support of each class and of "none", NaN where undefined."""
-    scores = (
-        torch.cat([probabilities, none_score(probabilities.double()).to(probabilities)[:, None]], 1).double().numpy()
-    )
-    labels = np.where(labels.numpy() < 0, probabilities.shape[1], labels.numpy())
-    auroc, aupr, support = [], [], []
-    for column in range(scores.shape[1]):
-        is_positive = labels == column
-        some, all_ = is_positive.any(), is_positive.all()
-        auroc.append(roc_auc_score(is_positive, scores[:, column]) if some and not all_ else math.nan)
-        aupr.append(average_precision_score(is_positive, scores[:, column]) if some else math.nan)
-        support.append(int(is_positive.sum()))
-    return auroc, aupr, support
-
-
-def weighted(values: list[float], support: list[int]) -> float:
-    pairs = [(value, weight) for value, weight in zip(values, support, strict=True) if not math.isnan(value)]
-    return sum(value * weight for value, weight in pairs) / sum(weight for _, weight in pairs) if pairs else math.nan
-
-
 @given(rows=tied_predictions, dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]))
 @settings(max_examples=40)
 def test_every_class_equals_sklearn(rows, dtype):
     probabilities, labels = tensors(rows, dtype)
     scores = ranking_scores(probabilities, labels)
-    auroc, aupr, support = score_with_sklearn(probabilities, labels)
-    assert scores.auroc.tolist() == pytest.approx(auroc, nan_ok=True)
-    assert scores.aupr.tolist() == pytest.approx(aupr, nan_ok=True)
-    assert scores.support.tolist() == support
-    got = weighted_auroc_aupr(probabilities, labels)
-    expected = (weighted(auroc, support), weighted(aupr, support))
-    assert [float(value) for value in got] == pytest.approx(expected, nan_ok=True)
+    expected = oracles.ranking_scores(probabilities.double().numpy(), labels.numpy())
+    for got, wanted in zip(scores, expected, strict=True):
+        assert got.tolist() == pytest.approx(wanted.tolist(), nan_ok=True)
 
 
 @pytest.mark.parametrize("rows", [500, 20_000])
@@ -88,10 +60,9 @@ def test_equals_sklearn_at_sizes_that_are_sorted_in_another_way(rows):
     """One-dimensional integers beyond 32,768 go to a radix sort on CPUs."""
     probabilities, labels = draw_predictions(rows)
     scores = ranking_scores(probabilities, labels)
-    auroc, aupr, support = score_with_sklearn(probabilities.double(), labels)
-    assert scores.auroc.tolist() == pytest.approx(auroc, abs=1e-12)
-    assert scores.aupr.tolist() == pytest.approx(aupr, abs=1e-12)
-    assert scores.support.tolist() == support
+    expected = oracles.ranking_scores(probabilities.double().numpy(), labels.numpy())
+    for got, wanted in zip(scores, expected, strict=True):
+        assert got.tolist() == pytest.approx(wanted.tolist(), abs=1e-12)
 
 
 def test_an_absent_class_is_left_out_not_counted_as_zero():
@@ -184,23 +155,3 @@ def test_mean_is_weighted_over_defined_values_only():
 def test_refuses_logits():
     with pytest.raises(DataError, match="not logits"):
         weighted_auroc(torch.tensor([[3.0, -1.0]]), torch.tensor([0]))
-
-
-@given(tied_predictions)
-def test_row_scores_average_to_the_weighted_scores(rows: list[tuple[list[float], int]]) -> None:
-    probabilities, labels = tensors(rows)
-    scores = row_scores(probabilities, labels)
-    auroc, aupr = weighted_auroc_aupr(probabilities, labels)
-    torch.testing.assert_close(scores.auroc.nanmean(), auroc, equal_nan=True)
-    torch.testing.assert_close(scores.precision.mean(), aupr)
-
-
-def test_row_scores_belong_to_their_rows() -> None:
-    probabilities, labels = draw_predictions(40)
-    scores = row_scores(probabilities, labels)
-    columns = torch.cat([probabilities, none_score(probabilities)[:, None]], 1)
-    for row, label in enumerate(labels.tolist()):
-        own, is_positive = columns[:, label], labels == label  # NONE is -1, the last column
-        wins = (own[row] > own[~is_positive]).double() + (own[row] == own[~is_positive]).double() / 2
-        assert scores.auroc[row] == pytest.approx(wins.mean().item())
-        assert scores.precision[row] == pytest.approx(is_positive[own >= own[row]].double().mean().item())
