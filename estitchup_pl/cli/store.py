@@ -112,7 +112,8 @@ def _import(arguments: SimpleNamespace) -> Imported:
     places = map(split_place, modalities.values())
     own = {column for file, column in places if column and path.exists() and file.samefile(path)}
     reader = open_items(path, delimiter=arguments.delimiter, encoding=arguments.encoding, drop=[*own, *arguments.drop])
-    return Imported(read_items(reader, arguments.items), rows)
+    names = {arguments.id, arguments.label or "label", arguments.split or "split"}
+    return Imported(read_items(reader, arguments.items, keep=names), rows)
 
 
 def _describe(source: RowSource, rows: int, dtype: str | None, encoder: str | None) -> ModalityInfo:

@@ -42,7 +42,7 @@ def open_clip_retrieval(folder: Path | str, *, drop: Collection[str] = ()) -> Im
             f"{folder}: expected a clip-retrieval folder, with metadata/metadata_*.parquet and img_emb/img_emb_*.npy "
             "or text_emb/text_emb_*.npy"
         )
-    table = ParquetParts(folder / "metadata", list(metadata.values()), drop)
+    table = ParquetParts(folder / "metadata", list(metadata.values()), drop=drop)
     rows = dict(zip(metadata, table.rows, strict=True))
     embeddings: dict[str, RowSource] = {}
     for name, found in parts.items():

@@ -29,49 +29,60 @@ class ParquetParts:
         path: A file; or a folder, whose ``.parquet`` files are read in the order of their names.
         files: These files instead, in this order.
         drop: Columns to leave out.
+        only: Columns to read; all others by default.
 
     Attributes:
-        schema: Names and types of the columns.
+        files: The files.
         rows: Rows of each file.
+        names: Names of all columns that are there.
+        schema: Names and types of those that are read.
 
     Raises:
         ConfigError: If a column to drop is not there.
         DataError: If a file cannot be read, or its columns do not continue those of the files before.
     """
 
-    def __init__(self, path: Path, files: Sequence[Path] = (), drop: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        files: Sequence[Path] = (),
+        *,
+        drop: Collection[str] = (),
+        only: Collection[str] | None = None,
+    ) -> None:
         self.files = list(files) or (sorted(path.rglob("*.parquet")) if path.is_dir() else [path])
         if not self.files:
             raise DataError(f"{path}: a folder without any .parquet file")
-        names: dict[str, None] = {}
-        self.schema, self.rows = pa.schema([]), []
+        self.rows: list[int] = []
+        self.schema, schemas = pa.schema([]), []
         for file in self.files:
             with _opened(file) as opened:
-                schema = opened.schema_arrow
+                schemas.append(opened.schema_arrow)
                 self.rows.append(int(opened.metadata.num_rows))
-            names |= dict.fromkeys(schema.names)
-            kept = [schema.field(at) for at in kept_columns(schema.names, {*drop} & {*schema.names}, file)]
+        self.names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
+        left_out = {*drop} if only is None else {*self.names} - {*only}
+        kept_columns(self.names, left_out, path)
+        for file, schema in zip(self.files, schemas, strict=True):
+            kept = [schema.field(at) for at in kept_columns(schema.names, left_out & {*schema.names}, file)]
             self.schema = _continued(self.schema, [field.with_type(_plain(field.type)) for field in kept], file)
-        kept_columns(list(names), drop, path)
 
-    def batches(self, columns: Sequence[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """Yield all rows, in batches of at most ``rows``.
 
         Raises:
             DataError: If a file is damaged.
         """
         for index in range(len(self.files)):
-            yield from self.batches_of(index, columns, rows)
+            yield from self.batches_of(index, rows)
 
-    def batches_of(self, index: int, columns: Sequence[str] | None = None, rows: int = BATCH_ROWS) -> Iterator[Any]:
-        """Yield the rows of one file."""
+    def batches_of(self, index: int, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of one file, as :meth:`batches` does."""
         path, done = self.files[index], 0
-        wanted = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
         with _opened(path) as file:
-            here = [name for name in wanted.names if name in file.schema_arrow.names]
+            here = [name for name in self.schema.names if name in file.schema_arrow.names]
             try:
                 for batch in file.iter_batches(rows, columns=here):
-                    yield _fitted(batch, wanted)
+                    yield _fitted(batch, self.schema)
                     done += batch.num_rows
             except (OSError, pa.ArrowException) as error:
                 raise DataError(f"{path}: damaged after row {done - 1} ({error}). Copy the file again.") from error
@@ -87,19 +98,19 @@ def open_parquet_column(path: Path | str, column: str) -> StreamedRows:
         StoreError: For an unknown column (nearest name offered), another type of column, or lists of different
             lengths.
     """
-    parts, where = ParquetParts(Path(path)), f"{path}:{column}"
-    if column not in parts.schema.names:
-        raise StoreError(f"{path}: no column {column!r}{name_hint(column, parts.schema.names)}")
+    parts, where = ParquetParts(Path(path), only=[column]), f"{path}:{column}"
+    if column not in parts.names:
+        raise StoreError(f"{path}: no column {column!r}{name_hint(column, parts.names)}")
     kind = parts.schema.field(column).type
     dtype = check_list_type(kind, where)
-    dim = first_length(kind, (batch.column(0) for batch in parts.batches([column], 256)), where)
+    dim = first_length(kind, (batch.column(0) for batch in parts.batches(256)), where)
     return StreamedRows((sum(parts.rows), dim), dtype, partial(_blocks, parts, column, dim, dtype), where)
 
 
 def _blocks(parts: ParquetParts, column: str, dim: int, dtype: np.dtype[Any]) -> Iterator[npt.NDArray[Any]]:
     for index, path in enumerate(parts.files):
         first = 0
-        for batch in parts.batches_of(index, [column], block_rows(dim, dtype)):
+        for batch in parts.batches_of(index, block_rows(dim, dtype)):
             yield list_rows(batch.column(0), dim, f"{path}:{column}", first)
             first += batch.num_rows
 

@@ -38,21 +38,24 @@ class ItemReader(ABC):
         """
 
 
-def read_items(reader: ItemReader, where: str) -> pa.Table:
+def read_items(reader: ItemReader, where: str, keep: Collection[str] = ()) -> pa.Table:
     """Read all items into one table; columns of whole files, such as pictures, stay out.
 
     Args:
         reader: Where the items come from.
         where: What messages call it.
+        keep: Columns that stay whatever they hold.
 
     Raises:
         DataError: For what cannot be read, and for no rows at all.
     """
-    batches = list(reader.batches())
+    batches = [
+        batch.select([at for at, field in enumerate(batch.schema) if field.name in keep or not holds_files(field.type)])
+        for batch in reader.batches()
+    ]
     if not sum(batch.num_rows for batch in batches):
         raise DataError(f"{where}: the table has no rows; a store needs at least one item")
-    kept = [at for at, field in enumerate(batches[0].schema) if not holds_files(field.type)]
-    return pa.Table.from_batches([batch.select(kept) for batch in batches])
+    return pa.Table.from_batches(batches)
 
 
 def kept_columns(names: Sequence[str], drop: Collection[str], where: Path | str) -> list[int]:

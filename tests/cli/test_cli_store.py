@@ -135,6 +135,10 @@ def test_a_column_that_is_there_twice_can_be_dropped(sources):
         _run(call)
     _run(call, "--drop", "brand")
     assert _check("made", {"title": sources["title"]}).column_names == ["id", "label", "has_title"]
+    columns = [[str(row) for row in range(ROWS)], ["x"] * ROWS, ["y"] * ROWS, sources["title"].tolist()]
+    pq.write_table(pa.table(columns, names=["id", "brand", "brand", "v"]), "twice.parquet")
+    _run("create --items twice.parquet --modality title=twice.parquet:v --drop brand --dtype float32 --out again")
+    assert _check("again", {"title": sources["title"]}).column_names == ["id", "label", "has_title"]
 
 
 def test_an_empty_list_is_a_missing_embedding(sources):
@@ -144,6 +148,18 @@ def test_an_empty_list_is_a_missing_embedding(sources):
     pq.write_table(table, "empty.parquet")
     _run("create --items empty.parquet --modality title=empty.parquet:v --dtype float32 --out made --quiet")
     assert _check("made", {"title": rows}).column("has_title").to_pylist() == [False] + [True] * (ROWS - 1)
+
+
+def test_columns_of_whole_files_stay_out_and_bytes_are_no_names(sources):
+    cells = [{"bytes": b"x", "path": None}] * ROWS
+    table = pa.table({"id": [str(row) for row in range(ROWS)], "cell": cells, "raw": [b"x"] * ROWS, "n": range(ROWS)})
+    pq.write_table(table, "pictures.parquet")
+    _run("create --items pictures.parquet --modality title=title.npy --out made --quiet")
+    assert _check("made", {"title": sources["title"]}).column_names == ["id", "label", "n", "has_title"]
+    with pytest.raises(
+        DataError, match=r"pictures\.parquet: column 'raw' is of type binary; ids, labels and splits are"
+    ):
+        _run("create --items pictures.parquet --modality title=title.npy --label raw --out other --quiet")
 
 
 def test_flags_of_a_csv_file_need_no_option(sources):
