@@ -59,3 +59,23 @@ def derive_seed(*key: int | str) -> int:
 def keyed_generator(*key: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     """Build a generator on ``device`` whose stream is a function of ``key`` alone."""
     return torch.Generator(device).manual_seed(derive_seed(*key))
+
+
+def batch_generator(
+    name: str, epoch: int, batch: int, rank: int, *, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """Build the generator of one batch of a fit: a stream for (seed of the run, name, epoch, batch, process).
+
+    Args:
+        name: Whose numbers these are, such as a callback's ``state_key``.
+        epoch: Epoch of the fit, from 0.
+        batch: Batch of the epoch, from 0.
+        rank: Number of the process.
+        device: Where the numbers are drawn.
+
+    Example:
+        >>> first, again = (batch_generator("Noise", epoch=3, batch=0, rank=0) for _ in range(2))
+        >>> torch.rand((), generator=first) == torch.rand((), generator=again)
+        tensor(True)
+    """
+    return keyed_generator(global_seed(), name, epoch, batch, rank, device=device)

@@ -97,7 +97,7 @@ def stack(folder: Path) -> dict[str, bool]:
 def evaluate(folder: Path, out: str) -> dict[str, float]:
     """Test the checkpoint and write its predictions."""
     model = EmbeddingClassifier.load_from_checkpoint(folder / "model.ckpt", network=SMALL)
-    rows = data(store=blobs_store(ODD, seed=1), eval_batch_size=16, predict_rows="all")
+    rows = data(store=blobs_store(ODD), split=None, eval_batch_size=16, predict_rows="all")
     run = trainer(folder, callbacks=[PredictionWriter(folder / out)], **several())
     (metrics,) = run.test(model, rows, verbose=False)
     run.predict(model, rows, return_predictions=False)

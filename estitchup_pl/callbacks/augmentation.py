@@ -1,4 +1,4 @@
-"""Augmentations of embeddings that mix pairs of a batch (Secs. 2.2, 2.3)."""
+"""Augmentations of embeddings; the paper's mix pairs of a batch (Secs. 2.2, 2.3)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from estitchup_pl.batch import EmbeddingBatch
 from estitchup_pl.callbacks.partners import classifier
@@ -19,14 +20,42 @@ from estitchup_pl.functional import (
     sample_pairs,
     sample_stitch_mask,
 )
-from estitchup_pl.seeding import global_seed, keyed_generator
+from estitchup_pl.seeding import batch_generator
 
 
-class EmbeddingAugmentation(pl.Callback, ABC):
+class Augmentation(pl.Callback, ABC):
+    """Changes the embeddings and targets of training batches; subclass and implement :meth:`augment`.
+
+    What :meth:`augment` draws from its generator is a function of (seed, callback, epoch, batch, process): a resumed
+    fit draws what the uninterrupted one would have drawn, and no two processes draw the same.
+
+    Example:
+        >>> class Noise(Augmentation):
+        ...     def augment(self, embeddings, targets, generator):
+        ...         return embeddings + torch.empty_like(embeddings).normal_(0, 0.1, generator=generator), targets
+    """
+
+    @abstractmethod
+    def augment(self, embeddings: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return changed embeddings and targets; never write into those that came in.
+
+        Args:
+            embeddings: ``(*stack, batch, dim)``.
+            targets: ``(*stack, batch, classes)``.
+            generator: Source of all randomness, on the embeddings' device.
+        """
+
+    @override
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: EmbeddingBatch, batch_idx: int
+    ) -> None:
+        place = (trainer.current_epoch, batch_idx, trainer.global_rank)
+        generator = batch_generator(self.state_key, *place, device=batch.embeddings.device)
+        batch.embeddings, batch.targets = self.augment(batch.embeddings, batch.targets, generator)
+
+
+class EmbeddingAugmentation(Augmentation):
     """Mixes each item of a training batch with a partner; subclass and implement :meth:`mix`.
-
-    Partners, λ and whatever :meth:`mix` draws are a function of (seed, callback, epoch, batch, process): a
-    resumed fit draws what the uninterrupted one would have drawn, and no two processes draw the same.
 
     Args:
         alpha: Parameter of the symmetric Beta distribution that λ is drawn from, above 0. One λ a pair.
@@ -66,17 +95,12 @@ class EmbeddingAugmentation(pl.Callback, ABC):
             generator: Source of any further randomness, on the embeddings' device.
         """
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: EmbeddingBatch, batch_idx: int
-    ) -> None:
-        """Rebind the batch's embeddings and targets to mixed ones."""
-        device = batch.embeddings.device
-        key = (global_seed(), self.state_key, trainer.current_epoch, batch_idx, trainer.global_rank)
-        generator = keyed_generator(*key, device=device)
-        shape = batch.rows.shape
-        lam = sample_lambda(shape, self.alpha, generator=generator, device=device, dtype=batch.targets.dtype)
+    @override
+    def augment(self, embeddings: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        shape, device = embeddings.shape[:-1], embeddings.device
+        lam = sample_lambda(shape, self.alpha, generator=generator, device=device, dtype=targets.dtype)
         index = sample_pairs(shape, generator=generator, device=device)
-        batch.embeddings, batch.targets = self.mix(batch.embeddings, batch.targets, lam, index, generator)
+        return self.mix(embeddings, targets, lam, index, generator)
 
 
 class EMixup(EmbeddingAugmentation):
@@ -86,10 +110,10 @@ class EMixup(EmbeddingAugmentation):
         alpha: Parameter of the symmetric Beta distribution that λ is drawn from, above 0.
     """
 
+    @override
     def mix(
         self, embeddings: Tensor, targets: Tensor, lam: Tensor, index: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """See :func:`estitchup_pl.functional.e_mixup`."""
         return e_mixup(embeddings, targets, lam, index)
 
 
@@ -100,10 +124,10 @@ class EStitchup(EmbeddingAugmentation):
         alpha: Parameter of the symmetric Beta distribution that λ is drawn from, above 0.
     """
 
+    @override
     def mix(
         self, embeddings: Tensor, targets: Tensor, lam: Tensor, index: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """See :func:`estitchup_pl.functional.e_stitchup`."""
         mask = sample_stitch_mask(lam, embeddings.shape[-1], generator=generator)
         return e_stitchup(embeddings, targets, lam, index, mask)
 
@@ -135,10 +159,10 @@ class ModalityStitch(EmbeddingAugmentation):
         if len(self._widths) < 2:
             raise ConfigError(f"ModalityStitch needs at least two modalities, got {list(modalities)}; use EStitchup")
 
+    @override
     def mix(
         self, embeddings: Tensor, targets: Tensor, lam: Tensor, index: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """See :func:`estitchup_pl.functional.modality_stitch`."""
         if not self._widths:
             raise ConfigError("ModalityStitch learns the modalities when a fit begins; elsewhere use EStitchup")
         draws = torch.rand(*lam.shape, len(self._widths), generator=generator, device=lam.device)

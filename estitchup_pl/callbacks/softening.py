@@ -5,7 +5,7 @@ from __future__ import annotations
 import lightning.pytorch as pl
 
 from estitchup_pl.batch import EmbeddingBatch
-from estitchup_pl.callbacks.augmentation import EmbeddingAugmentation
+from estitchup_pl.callbacks.augmentation import Augmentation
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.functional import soften_labels
 
@@ -29,7 +29,7 @@ class LabelSoftening(pl.Callback):
         """Check the order of the callbacks: mixing softened targets would soften them unevenly."""
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         for later in callbacks[callbacks.index(self) + 1 :]:
-            if isinstance(later, EmbeddingAugmentation):
+            if isinstance(later, Augmentation):
                 name = type(later).__name__
                 raise ConfigError(
                     f"LabelSoftening comes before {name} in trainer.callbacks, but softening applies to the mixed "

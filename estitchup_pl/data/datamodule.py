@@ -19,15 +19,17 @@ from estitchup_pl.data.digits import digits_store
 from estitchup_pl.data.loading import (
     BatchSampler,
     EmbeddingLoader,
-    EmbeddingSource,
+    EmbeddingReader,
     EvenBatches,
     MappedRows,
     ResidentRows,
     ShuffledBatches,
 )
 from estitchup_pl.data.splits import Split, SplitProtocol, TrialSplit
+from estitchup_pl.data.trained_rows import build_split, describe_split, digest_ids, refuse_trained_rows
 from estitchup_pl.errors import CheckpointError, ConfigError, DataError, SplitError, did_you_mean
 from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.model.trained_on import TrainedOn
 from estitchup_pl.seeding import global_seed
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import Rows, StoreLabels
@@ -51,7 +53,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
 
     Args:
         store: Folder of an :class:`EmbeddingStore`, an open one, or ``"digits"`` for the embedded data set.
-        split: Which rows train, validate and test; any :class:`SplitProtocol`.
+        split: Which rows train, validate and test; any :class:`SplitProtocol`. Default: the split of the checkpoint
+            that the model comes from, for a new model the paper's trial.
         modalities: Names of the modalities to concatenate, in this order; all of the store if ``None``. With a
             model from a checkpoint, its modalities are used.
         batch_size: Rows of a training batch on each process.
@@ -64,7 +67,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
     Attributes:
         modalities: Width of each chosen modality, in the order of their concatenation.
         class_names: Known classes, once :meth:`setup` has run.
-        source: Where embeddings are read from; opened when a loader is made, unless it covers the rows already.
+        reader: Where embeddings are read from; opened when a loader is made, unless it covers the rows already.
 
     Raises:
         ConfigError: If an option has a value that cannot be used.
@@ -86,7 +89,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
         self.store = open_store(store)
-        self.split = split or TrialSplit()
+        self._given_split = split
         self.modalities = _check_modalities(self.store, modalities)
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -95,10 +98,22 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self.class_names: tuple[str, ...] = ()
         self._stage = "fit"
         self._labels: StoreLabels | None = None
-        self._parts: Split | None = None
-        self.source: EmbeddingSource | None = None
+        self._divided: tuple[SplitProtocol, Split] | None = None
+        self.reader: EmbeddingReader | None = None
         self._label_index = torch.empty(0, dtype=torch.int64)
         self._targets = torch.empty(0, 0)
+
+    @property
+    def split(self) -> SplitProtocol:
+        """The split that was given; without one, that of the model's checkpoint, or else the paper's trial.
+
+        Raises:
+            SplitError: If the checkpoint's is a class of the user's own, which has to be given again.
+        """
+        if self._given_split is not None:
+            return self._given_split
+        model = self._classifier
+        return build_split(model.trained_on.split) if model and model.trained_on else TrialSplit()
 
     @property
     def parts(self) -> Split:
@@ -107,9 +122,10 @@ class EmbeddingDataModule(pl.LightningDataModule):
         Raises:
             SplitError: If the store cannot be divided as asked.
         """
-        if self._parts is None:
-            self._parts = self.split.assign(self.store, self.labels)
-        return self._parts
+        split = self.split
+        if self._divided is None or (split is not self._divided[0] and split != self._divided[0]):
+            self._divided = split, split.assign(self.store, self.labels)
+        return self._divided[1]
 
     @property
     def labels(self) -> StoreLabels:
@@ -142,10 +158,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
             SplitError: If the store cannot be divided as asked.
         """
         self._stage = stage
-        model = self.trainer.lightning_module if self.trainer else None
-        if not isinstance(model, EmbeddingClassifier):
-            model = None  # somebody's own module: it gets batches, and asks for what else it needs
-        elif type(self).on_after_batch_transfer is not pl.LightningDataModule.on_after_batch_transfer:
+        model = self._classifier
+        if model and type(self).on_after_batch_transfer is not pl.LightningDataModule.on_after_batch_transfer:
             raise ConfigError(
                 f"{type(self).__name__} overrides on_after_batch_transfer, where the classifier scales embeddings and "
                 "which Lightning would not call then: override on_before_batch_transfer"
@@ -155,12 +169,20 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self.class_names = (model.class_names if model else ()) or tuple(self.labels.present(self.parts.train))
         self._check_classes()
         if model:
-            model.describe_data(self.class_names, self.modalities, self.moments if stage == "fit" else None)
+            self.describe_to(model)
         self._label_index = torch.from_numpy(self.labels.index(self.class_names))
         # The last row is all zeros and NONE is -1: indexing by the label gives every item its target.
         self._targets = torch.eye(len(self.class_names) + 1, len(self.class_names))
         if stage == "fit":
             self._announce_unknown_classes()
+
+    def describe_to(self, model: EmbeddingClassifier) -> None:
+        """Tell a classifier what the data are, and for a fit what its training rows are; :meth:`setup` comes first."""
+        if self._stage != "fit":
+            model.describe_data(self.class_names, self.modalities)
+            return
+        trained_on = TrainedOn(describe_split(self.split), torch.from_numpy(digest_ids(self.store, self.parts.train)))
+        model.describe_data(self.class_names, self.modalities, self.moments, trained_on)
 
     def moments(self, modality: str) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation ``(dim,)`` of a modality over the training rows that have it, float64.
@@ -192,12 +214,20 @@ class EmbeddingDataModule(pl.LightningDataModule):
         return self._loader(self.parts.train, sampler)
 
     def val_dataloader(self) -> EmbeddingLoader:
-        """Batches of the validation rows, each once."""
-        return self._eval_loader(self.parts.val)
+        """Batches of the validation rows, each once.
+
+        Raises:
+            SplitError: If the model was trained on some of them.
+        """
+        return self._eval_loader(self.parts.val, "validate")
 
     def test_dataloader(self) -> EmbeddingLoader:
-        """Batches of the test rows, each once."""
-        return self._eval_loader(self.parts.test)
+        """Batches of the test rows, each once.
+
+        Raises:
+            SplitError: If the model was trained on some of them.
+        """
+        return self._eval_loader(self.parts.test, "test")
 
     def predict_dataloader(self) -> EmbeddingLoader:
         """Batches of the rows to predict, each once.
@@ -207,7 +237,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         """
         return self._eval_loader(self._rows_to_predict())
 
-    def open_source(self, rows: Rows) -> EmbeddingSource:
+    def open_reader(self, rows: Rows) -> EmbeddingReader:
         """Open these rows of the store where ``cache`` says that they are to be kept."""
         cpu = torch.device("cpu")
         device = self.trainer.strategy.root_device if self.trainer else cpu
@@ -241,7 +271,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
                 )
         if list(modalities) != list(self.modalities):
             self.modalities = dict(modalities)
-            self.source = None
+            self.reader = None
 
     def _check_classes(self) -> None:
         if "none" in self.class_names:
@@ -281,17 +311,26 @@ class EmbeddingDataModule(pl.LightningDataModule):
     def _process(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _eval_loader(self, rows: Rows) -> EmbeddingLoader:
+    @property
+    def _classifier(self) -> EmbeddingClassifier | None:
+        """The model that is trained or evaluated; ``None`` for somebody's own module, which only gets batches."""
+        model = self.trainer.lightning_module if self.trainer else None
+        return model if isinstance(model, EmbeddingClassifier) else None
+
+    def _eval_loader(self, rows: Rows, purpose: Literal["validate", "test"] | None = None) -> EmbeddingLoader:
+        model = self._classifier
+        if purpose and model and model.trained_on:
+            refuse_trained_rows(self.store, rows, model.trained_on, purpose)
         rank, world_size = self._process()
         return self._loader(rows, EvenBatches(len(rows), self.eval_batch_size, rank, world_size))
 
     def _loader(self, rows: Rows, sampler: BatchSampler) -> EmbeddingLoader:
-        if self.source is None or not self.source.covers(rows):
+        if self.reader is None or not self.reader.covers(rows):
             both = self._stage == "fit"
-            self.source = self.open_source(np.union1d(self.parts.train, self.parts.val) if both else rows)
-        device = self.source.device
+            self.reader = self.open_reader(np.union1d(self.parts.train, self.parts.val) if both else rows)
+        device = self.reader.device
         return EmbeddingLoader(
-            self.source,
+            self.reader,
             torch.from_numpy(rows),
             self._label_index.to(device),
             self._targets.to(device),

@@ -1,4 +1,4 @@
-"""How rows become batches: samplers for any number of processes, sources to read from, and the loader of both."""
+"""How rows become batches: samplers for any number of processes, readers, and the loader of both."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from estitchup_pl.batch import EmbeddingBatch
 from estitchup_pl.seeding import derive_seed
@@ -98,17 +99,17 @@ class EmbeddingLoader:
     """Iterable of :class:`EmbeddingBatch`; what Lightning takes in place of a PyTorch ``DataLoader``.
 
     Args:
-        source: Where embeddings come from.
+        reader: Where embeddings come from.
         rows: Store rows of this part, int64 ``(n,)``.
-        labels: Class index or ``NONE`` of every row of the store, int64, on the source's device.
+        labels: Class index or ``NONE`` of every row of the store, int64, on the reader's device.
         targets: Target of each class and, last, of "none", float ``(classes + 1, classes)``, likewise.
         sampler: Batches of this process as positions in ``rows``.
     """
 
     def __init__(
-        self, source: EmbeddingSource, rows: Tensor, labels: Tensor, targets: Tensor, sampler: BatchSampler
+        self, reader: EmbeddingReader, rows: Tensor, labels: Tensor, targets: Tensor, sampler: BatchSampler
     ) -> None:
-        self.source = source
+        self.reader = reader
         self.rows = rows
         self.labels = labels
         self.targets = targets
@@ -120,12 +121,12 @@ class EmbeddingLoader:
 
     def __iter__(self) -> Iterator[EmbeddingBatch]:
         batches = (self.rows[positions] for positions in self.sampler)
-        for rows, embeddings in self.source.read(batches):
+        for rows, embeddings in self.reader.read(batches):
             labels = self.labels[rows]
             yield EmbeddingBatch(embeddings, self.targets[labels], labels, rows)
 
 
-class EmbeddingSource(Protocol):
+class EmbeddingReader(Protocol):
     """Where embeddings come from, as concatenated float32."""
 
     device: torch.device
@@ -139,7 +140,7 @@ class EmbeddingSource(Protocol):
         ...
 
 
-class ResidentRows:
+class ResidentRows(EmbeddingReader):
     """Embeddings of chosen rows in memory or on a GPU, in their stored type; upcast as they are gathered."""
 
     def __init__(self, store: EmbeddingStore, modalities: Sequence[str], rows: Rows, device: torch.device) -> None:
@@ -148,19 +149,19 @@ class ResidentRows:
         self.embeddings = torch.from_numpy(store.gather(rows, modalities)).to(device)
         self._whole = len(rows) == len(store)
 
+    @override
     def covers(self, rows: Rows) -> bool:
-        """See :class:`EmbeddingSource`."""
         return self._whole or bool(torch.isin(torch.from_numpy(rows), self.rows.cpu()).all())
 
+    @override
     def read(self, batches: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """See :class:`EmbeddingSource`."""
         for rows in batches:
             rows = rows.to(self.device, non_blocking=True)
             positions = rows if self._whole else torch.searchsorted(self.rows, rows)
             yield rows, self.embeddings[positions].float()
 
 
-class MappedRows:
+class MappedRows(EmbeddingReader):
     """Embeddings read from the store's maps by a thread that stays a few batches ahead."""
 
     def __init__(self, store: EmbeddingStore, modalities: Sequence[str]) -> None:
@@ -168,12 +169,12 @@ class MappedRows:
         self.store = store
         self.modalities = modalities
 
+    @override
     def covers(self, rows: Rows) -> bool:
-        """See :class:`EmbeddingSource`."""
         return True
 
+    @override
     def read(self, batches: Iterator[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """See :class:`EmbeddingSource`."""
         ahead: deque[Future[tuple[Tensor, Tensor]]] = deque()
         with ThreadPoolExecutor(1) as pool:
             for rows in batches:

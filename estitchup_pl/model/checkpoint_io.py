@@ -27,6 +27,7 @@ SEALED: Final = (
     "optimizer_states",
     "lr_schedulers",
     "callbacks",
+    "trained_on",
 )
 """Parts of a checkpoint that its seal covers: all that decisions and a resumed fit depend on."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Self
 
 import lightning.pytorch as pl
@@ -18,14 +19,16 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 from typing_extensions import override
 
 from estitchup_pl.batch import EmbeddingBatch
-from estitchup_pl.errors import CheckpointError, ConfigError
+from estitchup_pl.errors import ConfigError
 from estitchup_pl.metrics import NoneAwareAccuracy, default_metrics
 from estitchup_pl.model.checkpoint_io import SEALED, check_seal, seal
+from estitchup_pl.model.checkpoints import compare_checkpoint
 from estitchup_pl.model.inputs import Embeddings, side_by_side
 from estitchup_pl.model.networks import EmbeddingMLP, KeyedDropout, SoftTargetBCE
 from estitchup_pl.model.scaling import ModalityScaling, Moments, Scaling, check_scaling
 from estitchup_pl.model.schedules import TriangularCycle
-from estitchup_pl.seeding import derive_seed, global_seed, keyed_generator
+from estitchup_pl.model.trained_on import TrainedOn
+from estitchup_pl.seeding import batch_generator, derive_seed, global_seed
 
 NetworkCallable = Callable[[int, int], nn.Module]
 """Builds a network from the width of the embeddings and the number of classes."""
@@ -66,6 +69,7 @@ class EmbeddingClassifier(pl.LightningModule):
         threshold: Confidence threshold in ``[0, 1]``; a prediction is valid only above it (Sec. 2.5).
         scale: The scaling of the concatenated embeddings, ``(batch, dim)`` to the same.
         network: The network, once a fit or a checkpoint has told its size.
+        trained_on: Which rows have trained it, and how they were chosen.
 
     Raises:
         ConfigError: If a scaling does not exist.
@@ -98,6 +102,7 @@ class EmbeddingClassifier(pl.LightningModule):
         self.class_names = tuple(class_names or ())
         self.modalities = dict(modalities or {})
         self.scale = ModalityScaling(self.modalities, scaling if self.modalities else "none")
+        self.trained_on: TrainedOn | None = None
         self.network: nn.Module | None = None
         self.register_buffer("threshold", torch.tensor(0.0))
         self._loss_sum, self._loss_rows = torch.zeros(()), 0
@@ -122,7 +127,11 @@ class EmbeddingClassifier(pl.LightningModule):
         return super().load_from_checkpoint(checkpoint_path, **kwargs).eval()
 
     def describe_data(
-        self, class_names: Sequence[str], modalities: Mapping[str, int], moments: Moments | None = None
+        self,
+        class_names: Sequence[str],
+        modalities: Mapping[str, int],
+        moments: Moments | None = None,
+        trained_on: TrainedOn | None = None,
     ) -> None:
         """Take over what the data are, where a checkpoint or the constructor has not said it before.
 
@@ -131,6 +140,7 @@ class EmbeddingClassifier(pl.LightningModule):
             modalities: Width of each modality, in the order of concatenation.
             moments: Computes mean and standard deviation of a modality over the training rows; called for
                 those that are standardized. ``None`` where nothing is trained: a checkpoint brings them.
+            trained_on: The rows that a fit trains on, added to those of the fits before it.
 
         Raises:
             ConfigError: If ``scaling`` names an unknown modality.
@@ -142,6 +152,8 @@ class EmbeddingClassifier(pl.LightningModule):
             self.scale = ModalityScaling(self.modalities, self.scaling)
         if moments and not self.scale.is_fitted:
             self.scale.fit(moments)
+        if trained_on:
+            self.trained_on = trained_on.after(self.trained_on)
         self.hparams.update(
             class_names=list(self.class_names), modalities=dict(self.modalities), scaling=dict(self.scale.kinds)
         )
@@ -240,8 +252,8 @@ class EmbeddingClassifier(pl.LightningModule):
 
     def on_train_batch_start(self, batch: EmbeddingBatch, batch_idx: int) -> None:
         """Give the dropout layers this batch's generator."""
-        key = (global_seed(), "dropout", self.current_epoch, batch_idx, self.global_rank)
-        self._set_dropout_generator(keyed_generator(*key, device=self.device))
+        place = (self.current_epoch, batch_idx, self.global_rank)
+        self._set_dropout_generator(batch_generator("dropout", *place, device=self.device))
 
     def on_train_end(self) -> None:
         """Take the generator away: it cannot be copied or pickled."""
@@ -286,39 +298,19 @@ class EmbeddingClassifier(pl.LightningModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.trained_on:
+            checkpoint["trained_on"] = asdict(self.trained_on)
         seal(checkpoint)
 
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Compare a checkpoint with this model before its weights are read.
-
-        Raises:
-            CheckpointError: If it is not one of this class, was damaged, was trained on other classes, or holds
-                another network.
-        """
         # What the constructor is given beside a checkpoint stands among its hyper_parameters by now.
         check_seal(checkpoint, set(SEALED) - {self.CHECKPOINT_HYPER_PARAMS_KEY})
-        hparams = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
-        state = checkpoint.get("state_dict", {})
-        if "threshold" not in state or "class_names" not in hparams:
-            raise CheckpointError(f"not a checkpoint of {EmbeddingClassifier.__name__}: it has no class names")
-        if tuple(hparams["class_names"]) != self.class_names:
-            raise CheckpointError(
-                f"the checkpoint was trained on {len(hparams['class_names'])} classes, this model has "
-                f"{len(self.class_names)}, and they differ: use the split of the checkpoint, or begin a new fit"
-            )
-        if hparams["scaling"] != self.scale.kinds:
-            raise CheckpointError(
-                f"the checkpoint was trained with the scaling {hparams['scaling']}, this model has {self.scale.kinds}: "
-                "construct the model with the scaling of the checkpoint, or begin a new fit"
-            )
-        own = {name: tuple(value.shape) for name, value in self.state_dict().items()}
-        for name in sorted(own.keys() | state.keys()):
-            found = tuple(state[name].shape) if name in state else None
-            if own.get(name) != found:
-                raise CheckpointError(
-                    f"the checkpoint holds another network: {name} has the shape {found} there and "
-                    f"{own.get(name)} here; build the model with the network it was trained with"
-                )
+        compare_checkpoint(checkpoint, self.class_names, self.scale.kinds, self.state_dict())
+        if "trained_on" in checkpoint:
+            earlier = TrainedOn(**checkpoint["trained_on"])
+            goes_on = self._trainer is not None and self.trainer.training
+            self.trained_on = self.trained_on.after(earlier) if self.trained_on and goes_on else earlier
 
     def _steps_per_epoch(self) -> int:
         self.trainer.fit_loop.setup_data()  # makes Lightning count the batches, which it does only later

@@ -52,9 +52,9 @@ class StackedDataModule(pl.LightningDataModule):
             with run_seed(run.seed):
                 run.data.setup(stage)
         rows = reduce(np.union1d, (run.data.parts.train for run in self.runs))
-        source = self.runs[0].data.open_source(rows)
+        reader = self.runs[0].data.open_reader(rows)
         for run in self.runs:
-            run.data.source = source
+            run.data.reader = reader
 
     def train_dataloader(self) -> StackedLoader:
         """Training batches of all runs."""

@@ -109,7 +109,7 @@ class Fitter:
         for run, diverged in ((one.run, one.diverged) for one in fitted):
             job, _ = runs.pop(run.name)
             logits = None if diverged else self._predict(job, run.model.eval().logits)
-            run.data.source = None
+            run.data.reader = None
             # A finite loss may still leave logits that are not.
             self.done(job, logits if logits is not None and np.isfinite(logits).all() else None)
 

@@ -10,8 +10,9 @@ import torch
 from training import classifier, data, trainer, weights
 
 from estitchup_pl.batch import EmbeddingBatch
-from estitchup_pl.callbacks import EmbeddingAugmentation, EMixup, EStitchup, ModalityStitch
+from estitchup_pl.callbacks import Augmentation, EmbeddingAugmentation, EMixup, EStitchup, ModalityStitch
 from estitchup_pl.errors import ConfigError
+from estitchup_pl.seeding import global_seed, keyed_generator
 
 
 def batch(size: int = 64, dim: int = 40) -> EmbeddingBatch:
@@ -21,9 +22,7 @@ def batch(size: int = 64, dim: int = 40) -> EmbeddingBatch:
     )
 
 
-def mixed(
-    callback: EmbeddingAugmentation, epoch: int = 0, step: int = 0, rank: int = 0, **sizes: int
-) -> EmbeddingBatch:
+def mixed(callback: Augmentation, epoch: int = 0, step: int = 0, rank: int = 0, **sizes: int) -> EmbeddingBatch:
     out = batch(**sizes)
     callback.on_train_batch_start(SimpleNamespace(current_epoch=epoch, global_rank=rank), None, out, step)
     return out
@@ -60,6 +59,20 @@ def test_draws_are_a_function_of_epoch_step_and_process(kind: type[EmbeddingAugm
     assert torch.equal(first.embeddings, mixed(kind()).embeddings)
     for other in ({"epoch": 1}, {"step": 1}, {"rank": 1}):
         assert not torch.equal(first.embeddings, mixed(kind(), **other).embeddings)
+
+
+class Noise(Augmentation):
+    def augment(self, embeddings, targets, generator):
+        return embeddings + torch.empty_like(embeddings).normal_(generator=generator), targets
+
+
+def test_an_augmentation_that_pairs_nothing_draws_by_the_same_key() -> None:
+    first = mixed(Noise())
+    expected = torch.empty(64, 40).normal_(generator=keyed_generator(global_seed(), "Noise", 0, 0, 0))
+    torch.testing.assert_close(first.embeddings - batch().embeddings, expected)
+    assert torch.equal(first.targets, batch().targets)
+    for other in ({"epoch": 1}, {"step": 1}, {"rank": 1}):
+        assert not torch.equal(first.embeddings, mixed(Noise(), **other).embeddings)
 
 
 def test_the_seed_of_the_run_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,12 +148,15 @@ def test_modality_stitch_learns_the_modalities_in_a_fit_and_refuses_one_alone(tm
         mixed(ModalityStitch())
 
 
-def test_modality_stitch_resumes_bit_exactly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [ModalityStitch, Noise])
+def test_a_resumed_fit_is_bit_exact(kind: type[Augmentation], tmp_path: Path) -> None:
     whole, half, resumed = (classifier() for _ in range(3))
-    trainer(tmp_path, epochs=4, callbacks=[ModalityStitch()]).fit(whole, data())
-    first = trainer(tmp_path, epochs=2, callbacks=[ModalityStitch()])
+    trainer(tmp_path, epochs=4, callbacks=[kind()]).fit(whole, data())
+    first = trainer(tmp_path, epochs=2, callbacks=[kind()])
     first.fit(half, data())
     first.save_checkpoint(tmp_path / "half.ckpt")
-    trainer(tmp_path, epochs=4, callbacks=[ModalityStitch()]).fit(resumed, data(), ckpt_path=tmp_path / "half.ckpt")
+    trainer(tmp_path, epochs=4, callbacks=[kind()]).fit(
+        resumed, data(), ckpt_path=tmp_path / "half.ckpt", weights_only=True
+    )
     for name, value in weights(whole).items():
         assert torch.equal(weights(resumed)[name], value), name

@@ -16,7 +16,9 @@ from commands import Run, runner
 
 from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.cli import main
+from estitchup_pl.data import TrialSplit, digits_store
 from estitchup_pl.store import EmbeddingStore
+from estitchup_pl.store.labels import StoreLabels
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--trainer.devices", "1")
@@ -106,6 +108,30 @@ def test_an_interrupted_fit_goes_on_from_its_saved_config(run: Run, tmp_path: Pa
     whole = torch.load(tmp_path / "runs/version_2/checkpoints/last.ckpt", weights_only=True)
     for name, value in whole["state_dict"].items():
         assert torch.equal(resumed["state_dict"][name], value)
+
+
+def test_a_test_with_only_the_checkpoint_takes_its_split_and_no_training_row(run: Run, tmp_path: Path) -> None:
+    options = ("--data.split.train_fraction", "0.8", "--data.split.trial", "5")
+    assert run("fit", "--data.store", "digits", *options, *QUICK, "--trainer.max_epochs", "12")[0] == 0
+    checkpoint = "runs/version_0/checkpoints/last.ckpt"
+    assert run("test", "--data.store", "digits", "--ckpt_path", checkpoint, *QUIET)[0] == 0
+    (metrics,) = csv.DictReader((tmp_path / "runs/version_1/metrics.csv").read_text().splitlines())
+    store, split = digits_store(), TrialSplit(5, 0.8)
+    labels = StoreLabels.read(store)
+    rows = split.assign(store, labels).test
+    model = EmbeddingClassifier.load_from_checkpoint(checkpoint)
+    scores = model.predict_proba({name: store.gather(rows, [name]) for name in store.modalities})
+    truth = labels.index(model.class_names)[rows]
+    assert len(rows) == 359
+    assert float(metrics["test/accuracy"]) == pytest.approx((scores.argmax(-1).numpy() == truth).mean(), abs=1e-6)
+
+    other = ("--data.split", "TrialSplit", "--data.split.train_fraction", "0.5")
+    count = len(np.intersect1d(TrialSplit(0, 0.5).assign(store, labels).test, split.assign(store, labels).train))
+    for command, purpose in (("test", "test"), ("validate", "validate")):
+        status, _, errors = run(command, "--data.store", "digits", "--ckpt_path", checkpoint, *other, *QUIET)
+        assert status == 1
+        assert f"{count} of 899 rows to {purpose} were trained on" in errors
+        assert "TrialSplit(trial=5, train_fraction=0.8, unknown_classes=[])" in errors
 
 
 def blobs_on_disk(folder: Path) -> Path:

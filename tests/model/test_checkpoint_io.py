@@ -28,6 +28,7 @@ def checkpoint() -> dict[str, Any]:
         "optimizer_states": [{"state": {0: {"step": torch.tensor(12.0)}}, "param_groups": [{"lr": 0.001}]}],
         "lr_schedulers": [{"last_epoch": 12}],
         "callbacks": {},
+        "trained_on": {"split": {"class_path": "x.Y", "init_args": {}}, "digests": torch.arange(3)},
     }
 
 

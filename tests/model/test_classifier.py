@@ -139,7 +139,7 @@ def test_a_checkpoint_needs_nothing_else(tmp_path: Path) -> None:
     assert 0 < loaded.threshold == model.threshold
     embeddings = by_name(rows.store, range(20))
     assert torch.equal(loaded.predict_proba(embeddings), model.predict_proba(embeddings))
-    fresh = data()
+    fresh = data(split=None)
     (first,) = trainer(tmp_path).test(loaded, fresh, verbose=False)
     (second,) = run.test(model, rows, verbose=False)
     assert first["test/threshold"] == second["test/threshold"]
