@@ -81,6 +81,8 @@ def embed_shards(
             write_shard(request.work, unit.modality, unit.shard, shard)
             line.update(unit.stop - unit.start - sum(map(len, rows)))
 
+    for modality in request.modalities.values():
+        modality.embedder.cpu()  # whoever called has the GPU's memory back
     if not fabric.is_global_zero:
         return None
     state = EmbedState.read(request.work)

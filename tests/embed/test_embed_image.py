@@ -230,6 +230,21 @@ def test_pictures_from_a_folder_a_zip_and_a_binary_column_are_the_same(tmp_path:
     assert not {"bytes", "cell"} & set(store.items.column_names)  # whole files do not belong in the item table
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize(("precision", "error"), [("32-true", 1e-3), ("16-mixed", 2e-2), ("bf16-true", 1e-1)])
+def test_a_gpu_gives_the_embeddings_of_the_cpu(tmp_path: Path, precision: str, error: float) -> None:
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "weights.pth")
+    values = [picture(row) for row in range(20)]
+    items = write_table(tmp_path / "items.parquet", {"id": range(20), "bytes": [*values[:10], b"broken", *values[11:]]})
+    embeddings = {}
+    for device, options in (("cpu", {}), ("gpu", {"accelerator": "gpu", "precision": precision})):
+        modality = Modality("bytes", ImageEmbedder("test_resnet", str(tmp_path / "weights.pth")), batch_size=4)
+        embed_on_cpu(tmp_path / device, items, {"image": modality}, on_error="missing", rows_per_shard=8, **options)
+        embeddings[device] = EmbeddingStore.open(tmp_path / device).gather(np.arange(20)).astype("f4")
+    assert not embeddings["gpu"][10].any()
+    np.testing.assert_allclose(embeddings["gpu"], embeddings["cpu"], atol=error, rtol=error)
+
+
 def test_missing_and_broken_pictures_are_listed(tmp_path: Path) -> None:
     for row in range(4):
         (tmp_path / f"{row}.png").write_bytes(picture(row) if row != 2 else b"broken")

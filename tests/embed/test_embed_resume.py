@@ -106,17 +106,29 @@ strategy: ddp
 """
 
 
-def test_the_command_starts_two_processes_whose_store_is_that_of_one(folder: Path) -> None:
-    """Lightning Fabric's own launcher, and encoders of one's own in a module beside the config."""
+def command(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the command, with encoders of one's own in a module beside the config."""
     (folder / "encoders.py").write_text((TESTS / "toys.py").read_text())
     (folder / "config.yaml").write_text(CONFIG.format(folder=folder))
-    result = subprocess.run(
-        [sys.executable, "-m", "estitchup_pl", "embed", "--config", str(folder / "config.yaml")],
+    return subprocess.run(
+        [sys.executable, "-m", "estitchup_pl", "embed", "--config", str(folder / "config.yaml"), *options],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=280,
     )
+
+
+def test_what_is_wrong_with_the_table_is_said_once_by_two_processes(folder: Path) -> None:
+    result = command(folder, "--modalities.note.column", "nota")
+    assert result.returncode == 2
+    assert result.stderr.count("no column 'nota'; did you mean 'note'") == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_the_command_starts_two_processes_whose_store_is_that_of_one(folder: Path) -> None:
+    """Lightning Fabric's own launcher."""
+    result = command(folder)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("200 items") == 1  # the first process alone speaks
     run_letters(str(folder))
