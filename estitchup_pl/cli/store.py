@@ -15,7 +15,7 @@ from estitchup_pl.cli.help import short_help
 from estitchup_pl.cli.parser import CommandParser
 from estitchup_pl.errors import ConfigError, StoreError, did_you_mean
 from estitchup_pl.store import DTYPES, EmbeddingStore, ModalityInfo, RowSource, flag_column, name_hint
-from estitchup_pl.store.sources import describe_source
+from estitchup_pl.store.blocks import describe_source
 from estitchup_pl.tables import (
     Imported,
     number_rows,

@@ -24,7 +24,7 @@ from estitchup_pl.embed.start import Request, begin
 from estitchup_pl.embed.state import STAGE_NAME, EmbedState, Note, Unit
 from estitchup_pl.errors import ConfigError, DataError, EstitchupError
 from estitchup_pl.store import ModalityInfo, shard_path, write_shard
-from estitchup_pl.store.sources import inspect_block
+from estitchup_pl.store.blocks import inspect_block
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric

@@ -12,7 +12,7 @@ from estitchup_pl.embed.loop import OnError, embed_shards, file_readers
 from estitchup_pl.embed.modality import Modality
 from estitchup_pl.embed.start import Request
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.store.files import check_modality_name
+from estitchup_pl.store.header import check_modality_name
 from estitchup_pl.tables import ItemReader
 
 if TYPE_CHECKING:

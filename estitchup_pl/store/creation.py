@@ -14,20 +14,11 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from estitchup_pl.errors import StoreError
-from estitchup_pl.store.files import (
-    EMBEDDINGS_NAME,
-    HEADER_NAME,
-    ITEMS_NAME,
-    ModalityInfo,
-    StoreHeader,
-    flush_to_disk,
-    shard_path,
-    write_header,
-    write_items,
-    write_npy,
-)
+from estitchup_pl.store.blocks import checked_blocks, describe_source
+from estitchup_pl.store.files import EMBEDDINGS_NAME, ITEMS_NAME, flush_to_disk, shard_path, write_items, write_npy
+from estitchup_pl.store.header import HEADER_NAME, ModalityInfo, StoreHeader, write_header
 from estitchup_pl.store.items import flags_from_items, name_hint, normalize_items, with_flags
-from estitchup_pl.store.sources import ArraySource, RowSource, checked_blocks, describe_source
+from estitchup_pl.store.sources import ArraySource, RowSource
 
 BUILD_NAME: Final = ".unfinished"
 """Folder, inside the store's, in which a store is built. Its presence marks a store that was cut off."""

@@ -13,11 +13,13 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from estitchup_pl.errors import StoreError
+from estitchup_pl.store.blocks import checked_blocks, describe_source
 from estitchup_pl.store.creation import write_store
-from estitchup_pl.store.files import ITEMS_NAME, ModalityInfo, StoreHeader, read_header, shard_path
+from estitchup_pl.store.files import ITEMS_NAME, shard_path
+from estitchup_pl.store.header import ModalityInfo, StoreHeader, read_header
 from estitchup_pl.store.items import flags_from_items, name_hint, normalize_items, with_flags
 from estitchup_pl.store.shards import MappedShards, ResidentShards, Shards, chunks
-from estitchup_pl.store.sources import ArraySource, RowSource, checked_blocks, describe_source
+from estitchup_pl.store.sources import ArraySource, RowSource
 from estitchup_pl.store.verification import required_columns, verify_items, verify_modality
 
 

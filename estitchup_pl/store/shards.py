@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import mmap
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import IO, Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from estitchup_pl.errors import StoreError
-from estitchup_pl.store.files import EMBEDDINGS_NAME, StoreHeader, shard_path
+from estitchup_pl.store.files import EMBEDDINGS_NAME, shard_path
+from estitchup_pl.store.header import StoreHeader
 
 CHUNK_ROWS: Final = 8192
 """Rows read at a time, which bounds the memory that a gather takes beside its result."""
@@ -26,30 +29,30 @@ READAHEAD_BYTES: Final = 128 << 10
 """What Linux reads around a page that is missing in memory, unless told otherwise."""
 
 
-class Shards(Protocol):
+class Shards(ABC):
     """Where a store's embeddings come from."""
 
     in_file_order: bool
     """Whether rows are best asked for in ascending order."""
 
+    @abstractmethod
     def take(self, modalities: Sequence[str], rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[Any]]:
         """Copy rows ``(count,)``: one array ``(count, dim)`` for each modality."""
-        ...
 
+    @abstractmethod
     def slice(self, modality: str, index: int, start: int, stop: int) -> npt.NDArray[Any]:
         """View rows ``[start, stop)`` of one shard."""
-        ...
 
+    @abstractmethod
     def locate(self, modality: str, index: int, row: int) -> str:
         """Say where a row of a shard lies, for messages."""
-        ...
 
+    @abstractmethod
     def unexpected(self, modality: str) -> list[Path]:
         """Files that look like shards but are none of the store's."""
-        ...
 
 
-class ResidentShards:
+class ResidentShards(Shards):
     """Embeddings in memory: one shard a modality."""
 
     in_file_order = False
@@ -57,25 +60,25 @@ class ResidentShards:
     def __init__(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         self._arrays = dict(arrays)
 
+    @override
     def take(self, modalities: Sequence[str], rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[Any]]:
-        """See :class:`Shards`."""
         for name in modalities:
             yield self._arrays[name].take(rows, axis=0)
 
+    @override
     def slice(self, modality: str, index: int, start: int, stop: int) -> npt.NDArray[Any]:
-        """See :class:`Shards`."""
         return self._arrays[modality][start:stop]
 
+    @override
     def locate(self, modality: str, index: int, row: int) -> str:
-        """See :class:`Shards`."""
         return f"embeddings[{modality!r}], row {row}"
 
+    @override
     def unexpected(self, modality: str) -> list[Path]:
-        """See :class:`Shards`."""
         return []
 
 
-class MappedShards:
+class MappedShards(Shards):
     """Embeddings on disk: files are mapped when first touched, the longest untouched ones unmapped.
 
     Threads may read at the same time.
@@ -89,8 +92,8 @@ class MappedShards:
         self._mapped: OrderedDict[tuple[str, int], MappedShard] = OrderedDict()
         self._lock = threading.Lock()
 
+    @override
     def take(self, modalities: Sequence[str], rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[Any]]:
-        """See :class:`Shards`."""
         shards = rows // self._header.rows_per_shard
         local = rows - shards * self._header.rows_per_shard
         edges = [0, *(np.flatnonzero(np.diff(shards)) + 1).tolist(), len(rows)]
@@ -102,17 +105,17 @@ class MappedShards:
                 self._shard(name, index).take(local[piece], taken[piece])
             yield taken
 
+    @override
     def slice(self, modality: str, index: int, start: int, stop: int) -> npt.NDArray[Any]:
-        """See :class:`Shards`."""
         return self._shard(modality, index).slice(start, stop)
 
+    @override
     def locate(self, modality: str, index: int, row: int) -> str:
-        """See :class:`Shards`."""
         item = self._header.shard_range(index)[0] + row
         return f"{shard_path(self._root, modality, index)}, row {row} (row {item} of the store)"
 
+    @override
     def unexpected(self, modality: str) -> list[Path]:
-        """See :class:`Shards`."""
         wanted = {shard_path(self._root, modality, index) for index in range(self._header.shards)}
         return sorted(set((self._root / EMBEDDINGS_NAME / modality).glob("*.npy")) - wanted)
 

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from estitchup_pl.errors import StoreError
-from estitchup_pl.store.files import StoreHeader
+from estitchup_pl.store.blocks import block_rows, check_flags, inspect_block
+from estitchup_pl.store.header import StoreHeader
 from estitchup_pl.store.items import check_ids, flag_column, flags_from_items
 from estitchup_pl.store.shards import Shards
-from estitchup_pl.store.sources import block_rows, check_flags, inspect_block
 
 
 def required_columns(header: StoreHeader) -> dict[str, pa.DataType]:

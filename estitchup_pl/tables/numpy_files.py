@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from estitchup_pl.errors import StoreError
 from estitchup_pl.store import name_hint
+from estitchup_pl.store.blocks import block_rows
 from estitchup_pl.store.shards import read_npy_header
-from estitchup_pl.store.sources import block_rows
 from estitchup_pl.tables.streams import StreamedRows
 
 

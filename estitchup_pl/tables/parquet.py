@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from estitchup_pl.errors import DataError, StoreError
 from estitchup_pl.store import name_hint
-from estitchup_pl.store.sources import block_rows
+from estitchup_pl.store.blocks import block_rows
 from estitchup_pl.tables.lists import check_list_type, first_length, list_rows
 from estitchup_pl.tables.reader import BATCH_ROWS, kept_columns
 from estitchup_pl.tables.streams import StreamedRows

@@ -17,7 +17,7 @@ from estitchup_pl.store import (
     ModalityInfo,
     write_shard,
 )
-from estitchup_pl.store.sources import inspect_block
+from estitchup_pl.store.blocks import inspect_block
 
 
 def test_float64_is_stored_as_float32_and_float16_on_request(tmp_path):

@@ -84,7 +84,7 @@ def test_parts_that_do_not_continue_each_other_are_refused(tmp_path, change):
 
 @pytest.mark.parametrize("kind", ["npy", "npz", "parquet"])
 def test_a_file_is_never_whole_in_memory(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr("estitchup_pl.store.sources.BLOCK_BYTES", 64 << 10)
+    monkeypatch.setattr("estitchup_pl.store.blocks.BLOCK_BYTES", 64 << 10)
     rows = made_rows(rows=20_000, dim=128)  # 10 MB
     place = str(tmp_path / f"vectors.{kind}")
     if kind == "npy":
@@ -144,7 +144,7 @@ def test_columns_that_hold_no_embeddings_are_refused(tmp_path, values, kind, mes
 
 
 def test_a_row_of_a_later_batch_is_counted_from_the_start(tmp_path, monkeypatch):
-    monkeypatch.setattr("estitchup_pl.store.sources.BLOCK_BYTES", 64)
+    monkeypatch.setattr("estitchup_pl.store.blocks.BLOCK_BYTES", 64)
     lists = [[1.0, 2.0]] * 100
     lists[77] = [1.0]
     pq.write_table(pa.table({"v": lists}), tmp_path / "v.parquet")

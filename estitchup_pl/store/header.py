@@ -1,0 +1,164 @@
+"""The header of a store, ``store.json``, which is written last: a folder is a store if and only if it has a valid one.
+
+The layout is a folder that numpy and pyarrow alone can read::
+
+    store.json                        StoreHeader
+    items.parquet                     one row an item
+    embeddings/<modality>/00000.npy   rows x dim, float16 or float32, C order, NPY version 1
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from estitchup_pl.errors import StoreError
+from estitchup_pl.store.files import DTYPES, atomic_path
+
+FORMAT_VERSION: Final = 1
+"""Version of the format that this package writes, and the newest that it reads."""
+
+HEADER_NAME: Final = "store.json"
+
+_MODALITY_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class ModalityInfo:
+    """What is known about the embeddings of one modality.
+
+    Attributes:
+        dim: Number of columns, at least 1.
+        dtype: ``"float16"`` or ``"float32"``.
+        encoder: Name of the model that made them, where known.
+        pooling: How the model's outputs became one vector an item, where known.
+        revision: Version of the model, where known.
+
+    Raises:
+        StoreError: For a ``dim`` below 1 or another ``dtype``.
+    """
+
+    dim: int
+    dtype: str = "float32"
+    encoder: str | None = None
+    pooling: str | None = None
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.dim, bool) or not isinstance(self.dim, int) or self.dim < 1:
+            raise StoreError(f"dim of a modality must be a whole number of at least 1, got {self.dim!r}")
+        if self.dtype not in DTYPES:
+            raise StoreError(f"dtype of a modality must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """Content of ``store.json``.
+
+    Attributes:
+        rows: Number of items, at least 1.
+        rows_per_shard: Rows in every shard but the last one, which holds the rest.
+        modalities: Description of each modality by name, in the store's order.
+        format_version: Version of the format.
+
+    Raises:
+        StoreError: For counts below 1, no modality at all, or a name that cannot be a folder's.
+    """
+
+    rows: int
+    rows_per_shard: int
+    modalities: dict[str, ModalityInfo]
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        for name, count in (("rows", self.rows), ("rows_per_shard", self.rows_per_shard)):
+            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+                raise StoreError(f"{name} of a store must be a whole number of at least 1, got {count!r}")
+        if not self.modalities:
+            raise StoreError("a store needs at least one modality, got none")
+        for name in self.modalities:
+            check_modality_name(name)
+
+    @property
+    def shards(self) -> int:
+        """Number of shards of each modality."""
+        return -(-self.rows // self.rows_per_shard)
+
+    def shard_range(self, index: int) -> tuple[int, int]:
+        """First row of a shard and the row after its last."""
+        start = index * self.rows_per_shard
+        return start, min(start + self.rows_per_shard, self.rows)
+
+    def to_json(self) -> str:
+        """Text of ``store.json``."""
+        content = asdict(self)
+        return json.dumps({"format_version": content.pop("format_version"), **content}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: Path | str = HEADER_NAME) -> StoreHeader:
+        """Read the text of ``store.json``; keys that this version does not know are passed over.
+
+        Raises:
+            StoreError: If the text is damaged or comes from a newer version of the format.
+        """
+        try:
+            content = json.loads(text)
+            version = content["format_version"]
+            if version <= FORMAT_VERSION:
+                modalities = {name: _modality_from_json(entry) for name, entry in content["modalities"].items()}
+                return cls(content["rows"], content["rows_per_shard"], modalities, version)
+        except KeyError as error:
+            raise StoreError(_damaged(where, f"missing entry {error}")) from error
+        except (TypeError, AttributeError, ValueError) as error:
+            raise StoreError(_damaged(where, str(error))) from error
+        raise StoreError(
+            f"{where}: written in store format {version}; this version of estitchup_pl reads up to {FORMAT_VERSION}. "
+            "Upgrade estitchup_pl, or create the store again with this version."
+        )
+
+
+def _modality_from_json(entry: dict[str, Any]) -> ModalityInfo:
+    known = {name: entry.get(name) for name in ("encoder", "pooling", "revision")}
+    return ModalityInfo(dim=entry["dim"], dtype=entry["dtype"], **known)
+
+
+def _damaged(where: Path | str, reason: str) -> str:
+    return (
+        f"{where}: damaged ({reason}). Expected JSON with format_version, rows, rows_per_shard and modalities. "
+        "Restore the file from a copy, or create the store again."
+    )
+
+
+def check_modality_name(name: str) -> None:
+    """Raise :class:`StoreError` unless ``name`` can be a folder's name on every system."""
+    if not isinstance(name, str) or not _MODALITY_NAME.fullmatch(name):
+        raise StoreError(f"a modality's name consists of letters, digits, '_', '-' and '.', got {name!r}")
+
+
+def write_header(root: Path, header: StoreHeader) -> None:
+    """Write ``store.json``; the last step, which makes a store of the folder."""
+    with atomic_path(Path(root) / HEADER_NAME) as temporary:
+        temporary.write_text(header.to_json(), encoding="utf-8")
+
+
+def read_header(root: Path) -> StoreHeader:
+    """Read ``store.json``.
+
+    Raises:
+        StoreError: If the folder is no store, or its header is damaged or of a newer version.
+    """
+    path = Path(root) / HEADER_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        what = "there is no such folder" if not Path(root).is_dir() else f"it has no {HEADER_NAME}"
+        raise StoreError(
+            f"{root} is not an embedding store: {what}. Expected the folder that `estitchup store create` or "
+            f"`estitchup embed` wrote to its end ({HEADER_NAME} is written last)."
+        ) from None
+    except UnicodeDecodeError as error:
+        raise StoreError(_damaged(path, str(error))) from error
+    return StoreHeader.from_json(text, path)
