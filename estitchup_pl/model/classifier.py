@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
@@ -193,7 +193,7 @@ class EmbeddingClassifier(pl.LightningModule):
             "lr_scheduler": {
                 "scheduler": scheduler,
                 "interval": "step" if every_batch else "epoch",
-                "monitor": getattr(scheduler, "monitor", "val/loss"),
+                "monitor": scheduler.monitor if isinstance(scheduler, ReduceLROnPlateau) else "val/loss",
             },
         }
 
@@ -236,11 +236,12 @@ class EmbeddingClassifier(pl.LightningModule):
         Raises:
             DataError: As for :meth:`logits`.
         """
-        training = self.training
+        modes = [(module, module.training) for module in self.modules()]
         try:
             return torch.sigmoid(self.eval().logits(embeddings).float())
         finally:
-            self.train(training)
+            for module, training in modes:  # a frozen part stays in evaluation mode
+                module.training = training
 
     def on_train_epoch_start(self) -> None:
         """Seed the global generator, for layers of users' own networks that draw from it; begin the mean loss."""

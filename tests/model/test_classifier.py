@@ -195,9 +195,11 @@ def test_probabilities_are_those_of_evaluation_and_leave_the_mode_alone() -> Non
     model = classifier(class_names=["a", "b"], modalities={"title": 4})
     model.configure_model()
     model.train()
+    model.network[0].eval()
     x = torch.randn(8, 4)
     first, second = model.predict_proba(x), model.predict_proba(x)
     assert model.training
+    assert [layer.training for layer in model.network] == [False, True, True, True]
     assert torch.equal(first, second)
     torch.testing.assert_close(first, model.eval()(x).sigmoid().detach())
 
