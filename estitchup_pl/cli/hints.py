@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import types
 import typing
@@ -48,10 +49,12 @@ def parameters(call: Any) -> dict[str, Parameter]:
             hints = typing.get_type_hints(source, include_extras=True)
         except (NameError, TypeError):  # names that exist for type checkers only
             hints = {}
+        factories = {field.name: field.default_factory for field in _fields(call)}
         kinds = {parameter.kind for parameter in signature.parameters.values()}
         for name, parameter in list(signature.parameters.items())[_is_class(call) :]:
             if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                found.setdefault(name, Parameter(hints.get(name, Any), parameter.default))
+                default = factories.get(name, parameter.default)
+                found.setdefault(name, Parameter(hints.get(name, Any), default))
         if inspect.Parameter.VAR_KEYWORD not in kinds:
             break
     return found
@@ -149,6 +152,11 @@ def _word(hint: Any) -> str:
     if kinds := bases(hint):
         return f"a class ({', '.join(kind.__name__ for kind in kinds)})"
     return "another kind of value"
+
+
+def _fields(call: Any) -> list[dataclasses.Field[Any]]:
+    fields = dataclasses.fields(call) if dataclasses.is_dataclass(call) else ()
+    return [field for field in fields if field.default_factory is not dataclasses.MISSING]
 
 
 def _is_class(thing: Any) -> bool:

@@ -46,14 +46,14 @@ class CommandParser(ArgumentParser):
 @contextmanager
 def explained(parser: ArgumentParser | None = None, words: Sequence[str] = ()) -> Iterator[None]:
     """Turn what libraries raise about options into a :class:`ConfigError`; an error of ours comes out as it is."""
-    from estitchup_pl.cli.explain import explain
-
     try:
         yield
     except (ValueError, TypeError, ImportError) as error:  # what classes say to their arguments
         ours = _our_error_within(error)
         if ours is not None and (parser is None or not isinstance(ours, ConfigError)):
             raise ours from None
+        from estitchup_pl.cli.explain import explain  # only what goes wrong needs it
+
         raise ConfigError((parser and explain(parser, words)) or str(error)) from error
 
 

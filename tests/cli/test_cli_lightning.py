@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +190,11 @@ def test_a_forgotten_store_and_a_split_without_its_class_are_named_in_one_line(r
     assert run("fit", *QUICK)[::2] == (2, "error: the option --data.store is missing\n")
     status, _, errors = run("test", "--data.store=digits", "--ckpt_path=x.ckpt", "--data.split.trial=1")
     assert status == 2
+    nested = ("--data.split=ThresholdSplit", "--data.split.split.trial=x")
+    assert run("fit", "--data.store=digits", *nested)[::2] == (
+        2,
+        'error: --data.split.split.trial: expected a whole number, got "x"\n',
+    )
     assert errors.startswith("error: --data.split.trial: name the class first, --data.split CLASS (there are: ")
     assert "TrialSplit" in errors
     assert errors.count("\n") == 1
@@ -237,6 +244,20 @@ def test_a_broken_file_is_named_with_its_line(run: Run, tmp_path: Path, text: st
     status, _, errors = run("fit", "--data.store=digits", "--config=broken.yaml")
     assert status == 2
     assert errors.startswith(f"error: {said}")
+
+
+def test_a_fit_imports_nothing_slow_that_lightning_does_not(tmp_path: Path) -> None:
+    blobs_on_disk(tmp_path)  # pyarrow imports pandas where it is installed: nothing to do about that
+    code = (
+        "import sys, lightning.pytorch; from estitchup_pl.cli import main\n"
+        "before, sys.argv = set(sys.modules), ['estitchup']\n"
+        f"status = main({['fit', '--data.store=blobs', *QUICK, '--trainer.max_steps=1']})\n"
+        "added = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "slow = {'sklearn', 'scipy', 'transformers', 'timm', 'datasets', 'wandb', 'altair', 'jinja2'}\n"
+        "print(status, sorted(slow & added))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "0 []"
 
 
 def test_debug_shows_the_traceback(run: Run) -> None:

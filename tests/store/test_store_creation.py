@@ -81,7 +81,7 @@ def test_a_tensor_of_float16_stays_one_and_is_not_copied():
         (torch.empty(ROWS, 2, device="meta"), "cannot be made an array of shape"),
         (torch.ones(ROWS, 2, dtype=torch.int8), "expected floating-point embeddings, got values of type int8"),
         ([[1.0]] * 9 + [[1.0, 2.0]], "cannot be made an array of shape .*inhomogeneous"),
-        (scipy.sparse.eye_array(ROWS), "of type object: Python objects, such as a sparse matrix"),
+        (scipy.sparse.csr_array(np.eye(ROWS)), "of type object: Python objects, such as a sparse matrix"),
         (np.ma.masked_equal(np.eye(ROWS), 0), "has masked values; fill them"),
         (np.ones((ROWS, 2), "V2"), "bfloat16 comes out of an NPY file"),
     ],
