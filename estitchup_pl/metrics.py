@@ -213,6 +213,28 @@ class NoneAwareAccuracy(RowMetric):
         return none_aware_accuracy(*self.predictions(), self.threshold)._asdict()
 
 
+class TopOneAccuracy(RowMetric):
+    """Share of the in-distribution rows whose most likely class is right, before any is rejected.
+
+    Args:
+        kwargs: Options of :class:`torchmetrics.Metric`.
+
+    Example:
+        >>> metric = TopOneAccuracy()
+        >>> metric.update(torch.tensor([[0.25, 0.75], [0.5, 0.25], [0.5, 0.75]]), torch.tensor([1, 1, -1]))
+        >>> metric.compute()
+        tensor(0.5000, dtype=torch.float64)
+    """
+
+    higher_is_better = True
+
+    def compute(self) -> Tensor:
+        """Return the share in ``[0, 1]``, float64; NaN without such rows."""
+        preds, target = self.predictions()
+        _, correct = top_label(preds, target)
+        return correct[target != NONE].double().mean()
+
+
 class ConfidenceThreshold(RowMetric):
     """Confidence threshold that a heuristic of Sec. 4.3 chooses on rows that contain "none".
 
@@ -405,13 +427,13 @@ def default_metrics() -> dict[str, Metric]:
 
     Example:
         >>> ", ".join(default_metrics())
-        'ranking, ece, confidence_accuracy_correlation, confidence_accuracy_correlation_id, accuracy'
+        'ranking, ece, correlation, correlation_id, accuracy'
     """
     return {
         "ranking": WeightedRanking(),
         "ece": ExpectedCalibrationError(),
-        "confidence_accuracy_correlation": ConfidenceAccuracyCorrelation(),
-        "confidence_accuracy_correlation_id": ConfidenceAccuracyCorrelation(known_only=True),
+        "correlation": ConfidenceAccuracyCorrelation(),
+        "correlation_id": ConfidenceAccuracyCorrelation(known_only=True),
         "accuracy": NoneAwareAccuracy(),
     }
 

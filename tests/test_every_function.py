@@ -246,6 +246,7 @@ METRICS: dict[str, list[tuple[Metric, Callable[..., Any]]]] = {
         (metrics.NoneAwareAccuracy(0.5), lambda *rows: oracles.none_aware_accuracy(*rows, 0.5)),
     ],
     "ReliabilityDiagram": [(metrics.ReliabilityDiagram(), over_top_label(oracles.reliability_bins))],
+    "TopOneAccuracy": [(metrics.TopOneAccuracy(), lambda *rows: oracles.none_aware_accuracy(*rows, -1.0)[1])],
     "WeightedAUPR": [(metrics.WeightedAUPR(), lambda *rows: oracles.weighted_auroc_aupr(*rows)[1])],
     "WeightedAUROC": [(metrics.WeightedAUROC(), lambda *rows: oracles.weighted_auroc_aupr(*rows)[0])],
     "WeightedRanking": [(metrics.WeightedRanking(), oracles.weighted_auroc_aupr)],

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -14,10 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from estitchup_pl.cli.parser import CommandParser
+from estitchup_pl.data import SplitProtocol, TrialSplit
+from estitchup_pl.model import EmbeddingClassifier
 from estitchup_pl.report import missing_libraries, write_report
 from estitchup_pl.study import StudyConfig, StudyFolder, run_study
-from estitchup_pl.study.config import paper_methods
-from estitchup_pl.study.tracking import check_wandb, track
+from estitchup_pl.study.methods import Model
+from estitchup_pl.study.stage import Reporter, Stage
+from estitchup_pl.study.tracking import track
 
 _DESCRIPTION: Final = """\
 Train several methods in several trials on one store, and write tables, figures and a report. Interrupted at any
@@ -25,12 +27,6 @@ point, the same command goes on where it stopped; with more methods or trials it
 """
 
 _PRINTED_WIDTH: Final = 160
-
-_STAGES: Final = {
-    "selection": "choosing hyperparameters",
-    "threshold": "finding thresholds",
-    "final": "final fits",
-}
 
 
 def main(argv: list[str]) -> int:
@@ -41,10 +37,10 @@ def main(argv: list[str]) -> int:
         DataError: For a store or rows that cannot be used.
     """
     parser = study_parser()
-    arguments = parser.build(parser.parse_call(argv))
-    folder = StudyFolder(arguments.pop("out"))
-    config = StudyConfig(**arguments)
-    check_wandb(config.wandb)
+    options = parser.parse_call(argv).as_dict()
+    del options["config"]
+    folder = StudyFolder(options.pop("out"))
+    config = StudyConfig.from_plain(options)
     console = Console(stderr=True)
     if missing := missing_libraries():
         console.print(missing, highlight=False, markup=False)
@@ -59,9 +55,11 @@ def study_parser() -> CommandParser:
     parser = CommandParser(prog="estitchup study", description=_DESCRIPTION)
     parser.add_argument("--config", action="config", help="YAML file with options; may be given several times")
     parser.add_argument("--out", type=Path, required=True, help="folder of the study; made if it is not there")
-    parser.add_class_arguments(StudyConfig, as_group=False)
-    # As they would stand in a file, so that --print_config can print them.
-    parser.set_defaults(methods={name: asdict(method) for name, method in paper_methods().items()})
+    parser.add_class_arguments(StudyConfig, as_group=False, skip={"split", "model"})
+    parser.add_argument(
+        "--split", type=SplitProtocol, default=TrialSplit(), help="which rows train and which are evaluated"
+    )
+    parser.add_argument("--model", type=Model, default=EmbeddingClassifier, help="classifier of all methods")
     return parser
 
 
@@ -90,14 +88,14 @@ def _quiet_lightning() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress(console: Console) -> Iterator[Callable[[str, int, int], Callable[[int], None]]]:
+def _progress(console: Console) -> Iterator[Reporter]:
     """A bar for each stage on a terminal; a line for each stage elsewhere."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bars = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
     began = time.monotonic()
 
-    def report(stage: str, fits: int, epochs: int) -> Callable[[int], None]:
-        text = f"{_STAGES[stage]}: {fits} {'fit' if fits == 1 else 'fits'} of {epochs} epochs"
+    def report(stage: Stage, fits: int, epochs: int) -> Callable[[int], None]:
+        text = f"{stage.text}: {fits} {'fit' if fits == 1 else 'fits'} of {epochs} epochs"
         if not console.is_terminal:
             console.print(f"[{time.monotonic() - began:6.0f} s] {text}", highlight=False, markup=False)
         task = bars.add_task(text, total=fits * epochs)

@@ -29,8 +29,8 @@ ACCURACIES: Final = {
     "accuracy": "Overall acc.",
 }
 CONVERGENCE: Final = "epochs_to_convergence"
-FACTS: Final = ("temperature", "train_rows", "none_rows")
-"""Results that are no scores: they stand among what was chosen, and in what the page says of the study."""
+FACTS: Final = ("train_rows", "none_rows")
+"""Results that are no scores: they stand in what the page says of the study."""
 
 
 @dataclass(frozen=True)

@@ -70,8 +70,7 @@ class Run:
     @property
     def hyperparameters(self) -> dict[str, Any]:
         """What was chosen or fitted in this trial, by name."""
-        scaled = {"temperature": self.record.temperature} if self.record.temperature != 1 else {}
-        return {**self.record.chosen, **scaled}
+        return {**self.record.chosen, **self.record.parameters}
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import lightning.pytorch as pl
+from dataclasses import dataclass, field
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -13,18 +16,16 @@ from estitchup_pl.functional import none_aware_accuracy
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.seeding import derive_seed
 from estitchup_pl.store.labels import Rows
-from estitchup_pl.study.trials import Trials
 
 KNOWN_ROWS = 4096
 """Known rows that a curve is measured on at most; "none" rows, which are few, are all taken."""
 
+_SCHEMA = pa.schema([("epoch", pa.int32())] + [(f"accuracy{kind}", pa.float64()) for kind in ("", "_id", "_none")])
 
+
+@dataclass(frozen=True)
 class CurveRows:
     """The rows of a trial that its curves are measured on, read once for all methods.
-
-    Args:
-        trials: Rows and store.
-        trial: The trial.
 
     Attributes:
         embeddings: As the store has them, ``(rows, dim)`` by modality.
@@ -32,13 +33,9 @@ class CurveRows:
         none_share: Share of "none" rows among all test rows.
     """
 
-    def __init__(self, trials: Trials, trial: int) -> None:
-        test, names = trials.parts("final", trial).test, trials.class_names("final", trial)
-        known = trials.known(test, names)
-        rows = np.union1d(np.setdiff1d(test, known), sample_rows(known, KNOWN_ROWS, trial))
-        self.embeddings = trials.gather(rows)
-        self.labels = torch.from_numpy(trials.label_index(rows, names))
-        self.none_share = 1 - len(known) / len(test)
+    embeddings: dict[str, npt.NDArray[Any]]
+    labels: Tensor
+    none_share: float
 
 
 def sample_rows(rows: Rows, count: int, trial: int) -> Rows:
@@ -48,35 +45,38 @@ def sample_rows(rows: Rows, count: int, trial: int) -> Rows:
     return np.random.default_rng(derive_seed("study", "curve", trial)).choice(rows, count, replace=False)
 
 
-class AccuracyCurve(pl.Callback):
-    """Records the accuracy over all, known and "none" rows every few epochs.
+@dataclass
+class AccuracyCurve:
+    """Records the accuracy over all, known and "none" rows every few epochs, and after the last.
 
     Args:
         rows: What to measure on.
         threshold: Confidence threshold in ``[0, 1]``, found before this fit.
         every: Epochs between two points.
+        epochs: Epochs of the fit.
+
+    Attributes:
+        points: Epoch, and the accuracies over all, known and "none" rows.
     """
 
-    def __init__(self, rows: CurveRows, threshold: float, every: int) -> None:
-        self.rows = rows
-        self.threshold = threshold
-        self.every = every
-        self.points: list[tuple[int, float, float, float]] = []
+    rows: CurveRows
+    threshold: float
+    every: int
+    epochs: int
+    points: list[tuple[int, float, float, float]] = field(default_factory=list)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: EmbeddingClassifier) -> None:  # type: ignore[override]
-        """Add a point."""
-        epoch = trainer.current_epoch + 1
-        if epoch % self.every == 0:
+    def watch(self, epoch: int, model: EmbeddingClassifier) -> None:
+        """Add a point after an epoch, counted from 1, if there is to be one."""
+        if epoch % self.every == 0 or epoch == self.epochs:
             starts = range(0, len(self.rows.labels), KNOWN_ROWS)
-            probabilities = torch.cat([self._predict(pl_module, start) for start in starts])
+            probabilities = torch.cat([self._predict(model, start) for start in starts])
             if bool(probabilities.isfinite().all()):
                 self.points.append((epoch, *self._measure(probabilities)))
 
-    def table(self) -> pa.Table:
-        """Points of the curve, by epoch."""
-        names = ("epoch", "accuracy", "accuracy_id", "accuracy_none")
-        schema = pa.schema([(names[0], pa.int32()), *((name, pa.float64()) for name in names[1:])])
-        return pa.Table.from_pylist([dict(zip(names, point, strict=True)) for point in self.points], schema)
+    def table(self) -> pa.Table | None:
+        """Points of the curve by epoch; ``None`` if there are none."""
+        points = [dict(zip(_SCHEMA.names, point, strict=True)) for point in self.points]
+        return pa.Table.from_pylist(points, _SCHEMA) if points else None
 
     def _predict(self, model: EmbeddingClassifier, start: int) -> Tensor:
         part = {name: rows[start : start + KNOWN_ROWS] for name, rows in self.rows.embeddings.items()}

@@ -6,11 +6,15 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.evaluation import evaluate
+from estitchup_pl.study.final import FinalFits
+from estitchup_pl.study.fitting import fitted
 from estitchup_pl.study.folder import StudyFolder
-from estitchup_pl.study.methods import check_methods
-from estitchup_pl.study.resuming import check_unchanged
-from estitchup_pl.study.stages import find_thresholds, fit_finally, select
-from estitchup_pl.study.state import Reporter, StudyState, silent
+from estitchup_pl.study.resuming import check_unchanged, write_trials
+from estitchup_pl.study.selection import Selection
+from estitchup_pl.study.stage import Reporter, Stage, silent
+from estitchup_pl.study.study import Study
+from estitchup_pl.study.thresholds import Thresholds
+from estitchup_pl.study.tracking import check_wandb
 
 
 def run_study(config: StudyConfig, folder: StudyFolder, report: Reporter = silent) -> StudyFolder:
@@ -29,19 +33,28 @@ def run_study(config: StudyConfig, folder: StudyFolder, report: Reporter = silen
         StoreError: If the store cannot be opened.
         SplitError: If its rows cannot be divided as asked.
     """
-    check_methods(config)
+    check_wandb(config.wandb)
     check_unchanged(folder, config)
-    study = StudyState(config, folder, report)
-    study.prepare()
-    select(study)
-    find_thresholds(study)
-    fit_finally(study)
-    folder.write_table("results.parquet", evaluate(folder))
-    lost = [f"{method}, trial {trial}" for method, trial in _runs(config) if folder.record(method, trial).diverged]
+    study = Study(config, folder)
+    study.check()
+    selection, thresholds, final = Selection(), Thresholds(), FinalFits()
+    trials = study.trials
+    tables = {t: trials.table(trials.division(final, t), trials.division(thresholds, t)) for t in range(config.trials)}
+    write_trials(folder, tables)
+    folder.write_header(study.header())
+    for stage in (selection, thresholds, final):
+        _run(stage, study, report)
+    folder.write_table("results.parquet", evaluate(folder, study.metrics))
+    runs = [(name, trial) for name in config.methods for trial in range(config.trials)]
+    lost = [f"{name}, trial {trial}" for name, trial in runs if folder.record(name, trial).diverged]
     if lost:
         rank_zero_warn(f"{len(lost)} runs have diverged and are left out of the results: {'; '.join(lost)}")
     return folder
 
 
-def _runs(config: StudyConfig) -> list[tuple[str, int]]:
-    return [(method, trial) for method in config.methods for trial in range(config.trials)]
+def _run(stage: Stage, study: Study, report: Reporter) -> None:
+    if jobs := list(stage.jobs(study)):
+        tick = report(stage, len(jobs), stage.epochs(study.config))
+        for fit in fitted(study, stage, jobs, tick):
+            stage.keep(study, fit)
+    stage.finish(study)

@@ -2,90 +2,167 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
+from torchmetrics import Metric, MetricCollection
 
 from estitchup_pl.batch import NONE
-from estitchup_pl.functional import (
-    adaptive_calibration_error,
-    classwise_calibration_error,
-    confidence_accuracy_correlation,
-    expected_calibration_error,
-    none_aware_accuracy,
-    top_label,
-    weighted_aupr,
-    weighted_auroc,
-    weighted_auroc_aupr,
+from estitchup_pl.errors import ConfigError, did_you_mean
+from estitchup_pl.metrics import (
+    AdaptiveCalibrationError,
+    ClasswiseCalibrationError,
+    NoneAwareAccuracy,
+    TopOneAccuracy,
+    default_metrics,
 )
-from estitchup_pl.study.config import Metric
+from estitchup_pl.study.building import told
 from estitchup_pl.study.folder import RESULT_SCHEMA, RunRecord, StudyFolder
 
 CONVERGED = 0.99
 """Share of the best accuracy of a curve at which a fit counts as converged (Fig. 5)."""
 
 
-def evaluate(folder: StudyFolder) -> pa.Table:
-    """Compute every metric of every run that has not diverged, see :data:`~estitchup_pl.study.folder.RESULT_SCHEMA`."""
-    header = folder.header
+def study_metrics() -> dict[str, Metric]:
+    """Metrics of a study by name: those of an evaluation, and those that only a comparison asks for.
+
+    A :class:`NoneAwareAccuracy` is computed at the threshold of each heuristic, every other metric once.
+
+    Example:
+        >>> sorted(set(study_metrics()) - set(default_metrics()))
+        ['accuracy_top1_id', 'adaptive_ece', 'classwise_ece']
+    """
+    return {
+        **default_metrics(),
+        "classwise_ece": ClasswiseCalibrationError(),
+        "adaptive_ece": AdaptiveCalibrationError(),
+        "accuracy_top1_id": TopOneAccuracy(),
+    }
+
+
+def evaluate(folder: StudyFolder, metrics: Mapping[str, Metric] | None = None) -> pa.Table:
+    """Compute every metric of every run that has not diverged, see :data:`~estitchup_pl.study.folder.RESULT_SCHEMA`.
+
+    Args:
+        folder: Folder of the study.
+        metrics: Metrics by name; :func:`study_metrics` if not given.
+    """
+    header, metrics = folder.header, study_metrics() if metrics is None else metrics
     rows = [
         {"study": header["name"], "method": method, "trial": trial, "split": "test", "metric": metric, "value": value}
         for method in header["methods"]
         for trial in header["trials"]
         if not folder.record(method, trial).diverged
-        for metric, value in run_metrics(folder, method, trial)
+        for metric, value in run_metrics(folder, method, trial, metrics)
     ]
     return pa.Table.from_pylist(rows, RESULT_SCHEMA)
 
 
-def run_metrics(folder: StudyFolder, method: str, trial: int) -> Iterator[tuple[str, float]]:
+def run_metrics(
+    folder: StudyFolder, method: str, trial: int, metrics: Mapping[str, Metric]
+) -> Iterator[tuple[str, float]]:
     """Metrics of one run and their values."""
-    record = folder.record(method, trial)
-    predictions = folder.predictions(method, trial)
-    probabilities, labels = predictions.probabilities.double(), predictions.labels
-    for name, value in prediction_metrics(probabilities, labels):
-        yield name, float(value)
+    record, predictions = folder.record(method, trial), folder.predictions(method, trial)
+    labels, (plain, at_threshold) = predictions.labels, by_threshold(metrics)
+    yield from compute(plain, predictions.probabilities.double(), labels).items()
     for heuristic, threshold in record.thresholds.items():
-        # In float32, as the threshold was chosen: it stands between two confidences of that precision.
-        accuracies = none_aware_accuracy(predictions.probabilities, labels, threshold)
         yield f"threshold/{heuristic}", threshold
-        for name in ("accuracy_id", "accuracy_none", "accuracy"):
-            yield f"{name}/{heuristic}", float(getattr(accuracies, name))
+        for metric in at_threshold.values():
+            metric.threshold = threshold
+        # In float32, as the threshold was chosen: it stands between two confidences of that precision.
+        for name, value in compute(at_threshold, predictions.probabilities, labels).items():
+            yield f"{name}/{heuristic}", value
     yield from _facts(folder, record, labels)
 
 
-def prediction_metrics(probabilities: Tensor, labels: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Metrics that need no threshold: of ranking, of calibration, and top-one accuracy over known rows.
+def by_threshold(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict[str, NoneAwareAccuracy]]:
+    """Part metrics that need no threshold from those at one."""
+    at_threshold = {name: metric for name, metric in metrics.items() if isinstance(metric, NoneAwareAccuracy)}
+    return {name: metric for name, metric in metrics.items() if name not in at_threshold}, at_threshold
+
+
+def compute(metrics: Mapping[str, Metric], probabilities: Tensor, labels: Tensor) -> dict[str, float]:
+    """Compute metrics, whatever they were shown before; one that returns several values gives each by its name.
 
     Args:
+        metrics: Metrics by name.
         probabilities: Float ``(rows, classes)`` in ``[0, 1]``.
         labels: Class index or ``NONE``, int64 ``(rows,)``.
     """
-    confidence, correct = top_label(probabilities, labels)
-    known = labels != NONE
-    auroc, aupr = weighted_auroc_aupr(probabilities, labels)
-    yield "auroc", auroc
-    yield "aupr", aupr
-    yield "correlation", confidence_accuracy_correlation(confidence, correct)
-    yield "correlation_id", confidence_accuracy_correlation(confidence[known], correct[known])
-    yield "ece", expected_calibration_error(confidence, correct)
-    yield "classwise_ece", classwise_calibration_error(probabilities, labels).mean()
-    yield "adaptive_ece", adaptive_calibration_error(confidence, correct)
-    yield "accuracy_top1_id", correct[known].double().mean()
+    if not metrics:
+        return {}
+    collection = MetricCollection(dict(metrics), compute_groups=False)
+    collection.reset()
+    collection.update(probabilities, labels)
+    values: dict[str, Any] = collection.compute()
+    collection.reset()
+    return {name: float(value) for name, value in values.items()}
 
 
-def selection_score(metric: Metric, logits: Tensor, labels: Tensor) -> float:
-    """Score of a candidate, the higher the better; NaN where it is undefined."""
-    probabilities = logits.float().sigmoid()
-    if metric in ("aupr", "auroc"):
-        return float((weighted_aupr if metric == "aupr" else weighted_auroc)(probabilities, labels))
-    confidence, correct = top_label(probabilities, labels)
-    if metric == "ece":
-        return -float(expected_calibration_error(confidence, correct))
-    return float(confidence_accuracy_correlation(confidence, correct))
+def directions(metrics: Mapping[str, Metric]) -> dict[str, bool | None]:
+    """Try each metric on a few rows: the names of its values, and whether a higher one is better.
+
+    Raises:
+        ConfigError: If a metric fails, or returns what is no number.
+    """
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(60, 3, generator=generator)
+    labels = torch.randint(NONE, 3, (60,), generator=generator)
+    found: dict[str, bool | None] = {}
+    for name, metric in metrics.items():
+        with told(f"metrics.{name}"):
+            found |= dict.fromkeys(compute({name: metric}, probabilities, labels), metric.higher_is_better)
+    return found
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What candidates are compared by.
+
+    Attributes:
+        name: Name of the value.
+        metric: The metric that returns it.
+        higher_is_better: Whether the greatest is the best, or the least.
+    """
+
+    name: str
+    metric: Metric
+    higher_is_better: bool
+
+    @classmethod
+    def of(cls, name: str, metrics: Mapping[str, Metric]) -> Criterion:
+        """Find the metric that returns the value of this name.
+
+        Raises:
+            ConfigError: If there is none, it needs a threshold, or does not say whether a higher value is better.
+        """
+        plain, _ = by_threshold(metrics)
+        known = {value: metric for one, metric in plain.items() for value in directions({one: metric})}
+        if name not in known:
+            raise ConfigError(
+                f"selection.metric: there is no metric {name!r} that needs no threshold{did_you_mean(name, known)}; "
+                f"there are: {', '.join(known)}"
+            )
+        higher = known[name].higher_is_better
+        if higher is None:
+            raise ConfigError(
+                f"selection.metric: {type(known[name]).__name__} does not say whether a higher value is better; set "
+                "its higher_is_better to True or False"
+            )
+        return cls(name, known[name], higher)
+
+    def score(self, probabilities: Tensor, labels: Tensor) -> float:
+        """Value on the predictions of a candidate; NaN where it is undefined."""
+        return compute({self.name: self.metric}, probabilities, labels)[self.name]
+
+    def best(self, scored: list[dict[str, Any]]) -> dict[str, Any]:
+        """Entry with the best ``score``, the first of equals."""
+        return (max if self.higher_is_better else min)(scored, key=lambda entry: entry["score"])
 
 
 def epochs_to_convergence(epochs: list[int], accuracies: list[float]) -> int:
@@ -100,9 +177,8 @@ def epochs_to_convergence(epochs: list[int], accuracies: list[float]) -> int:
 
 def _facts(folder: StudyFolder, record: RunRecord, labels: Tensor) -> Iterator[tuple[str, float]]:
     curve = folder.curve(record.method, record.trial)
-    if curve is not None and len(curve):
+    if curve is not None:
         converged = epochs_to_convergence(curve["epoch"].to_pylist(), curve["accuracy"].to_pylist())
         yield "epochs_to_convergence", float(converged)
-    yield "temperature", record.temperature
     yield "train_rows", float(record.train_rows)
     yield "none_rows", float(torch.sum(labels == NONE))

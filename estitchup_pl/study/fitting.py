@@ -1,28 +1,27 @@
-"""The fits of one stage, stacked, and the logits that each leaves."""
+"""The fits of one stage, and the logits that each leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from estitchup_pl.errors import ConfigError
 from estitchup_pl.model.inputs import side_by_side
-from estitchup_pl.model.scaling import ModalityScaling
-from estitchup_pl.stacking import Run, fit_runs
+from estitchup_pl.stacking import Run
 from estitchup_pl.store.labels import Rows
-from estitchup_pl.study.baselines import estimator_logits, fit_estimator
-from estitchup_pl.study.config import StudyConfig
-from estitchup_pl.study.methods import Values, build_callbacks, build_estimator
-from estitchup_pl.study.trials import Stage, Trials
-
-Logits = npt.NDArray[np.float16]
+from estitchup_pl.study.alone import fit_any_runs
+from estitchup_pl.study.building import told
+from estitchup_pl.study.curve import AccuracyCurve
+from estitchup_pl.study.methods import NetworkMethod, RowsMethod, TrainingRows
+from estitchup_pl.study.stage import DIVERGED, Fit, Job, Logits, Stage
+from estitchup_pl.study.study import Study
+from estitchup_pl.study.trials import Trials
 
 RUNS_AT_HAND = 60
 """Runs that are made at once; each holds what it knows of the store's rows."""
@@ -30,136 +29,92 @@ RUNS_AT_HAND = 60
 ROWS_AT_ONCE = 4096
 """Rows that are read and predicted at once."""
 
-
-@dataclass(frozen=True)
-class Job:
-    """One fit of a study.
-
-    Attributes:
-        stage: What it is for.
-        method: Name of the method.
-        trial: The trial.
-        values: Chosen, or to be compared.
-        number: Division of the training rows in selection, else member of an ensemble.
-        callbacks: Further callbacks, which change nothing about the fit.
-    """
-
-    stage: Stage
-    method: str
-    trial: int
-    values: Values = field(default_factory=dict)
-    number: int = 0
-    callbacks: Sequence[pl.Callback] = ()
-
-    @property
-    def division(self) -> int:
-        """Which of the divisions of the training rows it is fitted on."""
-        return self.number if self.stage == "selection" else 0
-
-    @property
-    def name(self) -> str:
-        """Name in messages."""
-        values = "".join(f", {name} {value:g}" for name, value in self.values.items())
-        number = f", {self.number}" if self.number else ""
-        return f"{self.method}, trial {self.trial}, {self.stage}{values}{number}"
+Tick = Callable[[int], None]
+"""Called with the number of epochs that have passed, summed over jobs."""
 
 
-@dataclass(frozen=True)
-class Fitter:
-    """Fits jobs and hands over the logits of each.
+def fitted(study: Study, stage: Stage, jobs: Sequence[Job], tick: Tick = lambda epochs: None) -> Iterator[Fit]:
+    """Fit jobs of one stage: networks in stacks, many at once, then all others one by one.
 
     Args:
-        config: The study.
-        trials: Its rows.
-        done: Called with each job when its stack has ended, and its logits on the rows that its stage evaluates
-            (:meth:`rows`), ``None`` if it has diverged.
-        tick: Called with the number of epochs that have passed, summed over jobs.
+        study: The study.
+        stage: The stage.
+        jobs: What to fit.
+        tick: Told of the epochs that pass.
+
+    Returns:
+        Generator of what each job has given, in no order; the next fits begin when it is asked for more.
     """
-
-    config: StudyConfig
-    trials: Trials
-    done: Callable[[Job, Logits | None], None]
-    tick: Callable[[int], None] = lambda epochs: None
-
-    def fit(self, jobs: Sequence[Job], epochs: int) -> None:
-        """Fit all jobs of a stage; what has ended is handed over before the next stack begins."""
-        networks = [job for job in jobs if self.config.source(job.method).estimator is None]
-        for start in range(0, len(networks), RUNS_AT_HAND):
-            self._fit_networks(networks[start : start + RUNS_AT_HAND], epochs)
-        for job in jobs:
-            if self.config.source(job.method).estimator is not None:
-                self.done(job, self._fit_estimator(job))
-                self.tick(epochs)
-
-    def rows(self, job: Job) -> Rows:
-        """Rows whose logits a job leaves: the validation rows, or the test rows of a final fit."""
-        parts = self.trials.parts(job.stage, job.trial, job.division)
-        return parts.test if job.stage == "final" else parts.val
-
-    def _fit_networks(self, jobs: Sequence[Job], epochs: int) -> None:
-        runs = {job.name: (job, self._run(job)) for job in jobs}
-
-        fitted = fit_runs(
-            [run for _, run in runs.values()],
-            epochs,
-            stack_size=self.config.stack_size,
-            accelerator=self.config.accelerator,
-            precision=self.config.precision,
-        )
-        for run, diverged in ((one.run, one.diverged) for one in fitted):
-            job, _ = runs.pop(run.name)
-            logits = None if diverged else self._predict(job, run.model.eval().logits)
-            run.data.reader = None
-            # A finite loss may still leave logits that are not.
-            self.done(job, logits if logits is not None and np.isfinite(logits).all() else None)
-
-    def _run(self, job: Job) -> Run:
-        method = self.config.source(job.method)
-        callbacks = [*build_callbacks(job.method, method, job.values), *job.callbacks, _Ticks(self.tick)]
-        data = self.trials.data(job.stage, job.trial, job.division)
-        seed = self.trials.seed(job.stage, job.trial, job.number)
-        return Run(job.name, self.trials.classifier(), data, callbacks, seed)
-
-    def _fit_estimator(self, job: Job) -> Logits:
-        method = self.config.source(job.method)
-        data = self.trials.data(job.stage, job.trial, job.division)
-        data.setup("fit")
-        train, scaling = data.parts.train, cast(Any, self.config.scaling)
-        scale = ModalityScaling(data.modalities, scaling)
-        scale.fit(data.moments)
-
-        def scaled(rows: Mapping[str, npt.NDArray[Any]]) -> Tensor:
-            return scale(side_by_side(rows, data.modalities))  # type: ignore[no-any-return]
-
-        try:
-            fitted = fit_estimator(
-                build_estimator(job.method, method, job.values),
-                scaled(self.trials.gather(train)),
-                torch.from_numpy(self.trials.label_index(train, list(data.class_names))),
-                build_callbacks(job.method, method, job.values),
-                method.copies,
-                self.trials.seed(job.stage, job.trial, job.number),
-            )
-        except ConfigError as error:
-            raise ConfigError(f"methods.{job.method}: {error}") from error
-        return self._predict(job, lambda rows: torch.from_numpy(estimator_logits(fitted, scaled(rows).numpy())))
-
-    def _predict(self, job: Job, model: Callable[[Mapping[str, npt.NDArray[Any]]], Tensor]) -> Logits:
-        """Logits of a model that takes embeddings as the store has them."""
-        rows = self.rows(job)
-        parts = []
-        with torch.inference_mode():
-            for start in range(0, len(rows), ROWS_AT_ONCE):
-                embeddings = self.trials.gather(rows[start : start + ROWS_AT_ONCE])
-                parts.append(model(embeddings).float().numpy().astype(np.float16))
-        return np.concatenate(parts)
+    methods = {job.name: study.method(job.method, job.values) for job in jobs}
+    networks = [(job, method) for job in jobs if isinstance(method := methods[job.name], NetworkMethod)]
+    for start in range(0, len(networks), RUNS_AT_HAND):
+        yield from _fit_networks(study, stage, networks[start : start + RUNS_AT_HAND], tick)
+    for job in jobs:
+        if isinstance(method := methods[job.name], RowsMethod):
+            with told(f"methods.{job.method}"):
+                yield _fit_rows(study, stage, job, method)
+            tick(stage.epochs(study.config))
 
 
-class _Ticks(pl.Callback):
-    """Counts epochs for a progress bar."""
+def _fit_networks(
+    study: Study, stage: Stage, networks: Sequence[tuple[Job, NetworkMethod]], tick: Tick
+) -> Iterator[Fit]:
+    jobs, runs = {}, []
+    for job, method in networks:
+        curve = stage.curve(study, job)
+        data = study.trials.data(study.trials.division(stage, job.trial, job.division), method.batch_size)
+        callbacks = [*(make() for make in method.callbacks), _Watching(curve, tick)]
+        runs.append(Run(job.name, method.make_model(), data, callbacks, study.seed(job)))
+        jobs[job.name] = (job, curve)
+    config = study.config
+    options: dict[str, Any] = {"accelerator": config.accelerator, "precision": config.precision}
+    for one in fit_any_runs(runs, stage.epochs(config), stack_size=config.stack_size, **options):
+        job, curve = jobs.pop(one.run.name)
+        rows = study.trials.division(stage, job.trial, job.division).evaluated
+        logits = DIVERGED if one.diverged else _predict(study.trials, rows, one.run.model.eval().logits)
+        one.run.data.reader = None
+        yield _fit(job, logits, curve)
 
-    def __init__(self, tick: Callable[[int], None]) -> None:
-        self._tick = tick
 
+def _fit_rows(study: Study, stage: Stage, job: Job, method: RowsMethod) -> Fit:
+    trials, division = study.trials, study.trials.division(stage, job.trial, job.division)
+    data, model = trials.data(division), study.config.build_model()
+    model.describe_data(division.class_names, data.modalities, data.moments)
+
+    def scaled(embeddings: Mapping[str, npt.NDArray[Any]]) -> Tensor:
+        joined: Tensor = model.scale(side_by_side(embeddings, data.modalities))
+        return joined
+
+    labels = torch.from_numpy(trials.labels.index(division.class_names)[division.train])
+    rows = TrainingRows(scaled(trials.gather(division.train)), labels, tuple(division.class_names))
+    predict = method.fit(rows, study.seed(job))
+    return _fit(job, _predict(trials, division.evaluated, lambda embeddings: predict(scaled(embeddings))))
+
+
+def _fit(job: Job, logits: Logits, curve: AccuracyCurve | None = None) -> Fit:
+    # A finite loss may still leave logits that are not.
+    return Fit(job, logits if np.isfinite(logits).all() else DIVERGED, curve.table() if curve else None)
+
+
+def _predict(trials: Trials, rows: Rows, model: Callable[[Mapping[str, npt.NDArray[Any]]], Tensor]) -> Logits:
+    """Logits of a model that takes embeddings as the store has them, by modality."""
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            logits = model(trials.gather(rows[start : start + ROWS_AT_ONCE]))
+            parts.append(logits.float().numpy().astype(np.float16))
+    return np.concatenate(parts)
+
+
+class _Watching(pl.Callback):
+    """Calls what watches a fit; changes nothing about it."""
+
+    def __init__(self, curve: AccuracyCurve | None, tick: Tick) -> None:
+        self.curve = curve
+        self.tick = tick
+
+    @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._tick(1)
+        if self.curve is not None:
+            self.curve.watch(trainer.current_epoch + 1, pl_module)  # type: ignore[arg-type]
+        self.tick(1)

@@ -7,13 +7,15 @@
     runs/<method>/<trial>/run.json   what was chosen and found; written last, so a run is there or it is not
     runs/<method>/<trial>/logits.npy             float16 (test rows, classes), rows ascending
     runs/<method>/<trial>/threshold_logits.npy   float16 (validation rows of the threshold split, its classes)
+    runs/<method>/<trial>/members/<stage>-<number>.npy   the same of further fits that differ in their seed
     runs/<method>/<trial>/curve.parquet          accuracies in the course of training
-    runs/<method>/<trial>/selection.json         scores of the candidates fitted so far
-    runs/<method>/<trial>/threshold.json         temperature, thresholds; written when their fit has ended
-    runs/<method>/<trial>/members/<stage>-<member>.npy   float16 logits of each member of an ensemble
+    runs/<method>/<trial>/selection/<candidate>-<division>.json   values and score of each candidate
+    runs/<method>/<trial>/threshold.json         thresholds, and what a derived method has learnt
     results.parquet                  study, method, trial, split, metric, value
 
-Every figure that a study reports is computed from the logits as they are stored, so it can be computed again.
+Every figure that a study reports is computed from the logits as they are stored, so it can be computed again. Empty
+logits stand for a fit that has diverged. Each file is written by one fit alone, and is there whole or not at all, so
+several processes can fill one folder.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from estitchup_pl.batch import NONE
 from estitchup_pl.errors import DataError
 from estitchup_pl.store.files import atomic_path
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 RESULT_SCHEMA: Final = pa.schema(
     {
         "study": pa.string(),
@@ -61,8 +63,7 @@ class RunRecord:
         thresholds: Confidence threshold that each heuristic of Sec. 4.3 found.
         chosen: Hyperparameters that were chosen, such as ``alpha``.
         selection: Every candidate with its ``score`` on the selection split; empty if there was no choice.
-        temperature: Divisor of the logits.
-        logits_of: Method whose logits these are, where a method only changes what is made of them.
+        parameters: What a derived method has learnt, such as ``temperature``.
         train_rows: Rows of the final fit.
         epochs: Epochs of the final fit, 0 where the term means nothing.
         diverged: Whether the loss became infinite or NaN.
@@ -73,10 +74,9 @@ class RunRecord:
     class_names: list[str]
     threshold_class_names: list[str]
     thresholds: dict[str, float]
-    chosen: dict[str, float] = field(default_factory=dict)
-    selection: list[dict[str, float]] = field(default_factory=list)
-    temperature: float = 1.0
-    logits_of: str | None = None
+    chosen: dict[str, Any] = field(default_factory=dict)
+    selection: list[dict[str, Any]] = field(default_factory=list)
+    parameters: dict[str, float] = field(default_factory=dict)
     train_rows: int = 0
     epochs: int = 0
     diverged: bool = False
@@ -111,9 +111,9 @@ def slug(method: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
 
 
-def stored_probabilities(logits: npt.NDArray[np.float16], temperature: float = 1.0) -> Tensor:
+def stored_probabilities(logits: npt.NDArray[np.float16]) -> Tensor:
     """Probabilities, float32 ``(rows, classes)``, of logits as they are stored."""
-    return torch.from_numpy(logits.astype(np.float32) / np.float32(temperature)).sigmoid()
+    return torch.from_numpy(logits.astype(np.float32)).sigmoid()
 
 
 class StudyFolder:
@@ -131,7 +131,8 @@ class StudyFolder:
         """What the study is.
 
         ``name``, ``methods`` (names in order), ``trials`` (numbers), ``control`` (the method that others are
-        compared with), ``epochs`` and ``config``.
+        compared with), ``epochs``, ``metrics`` (whether a higher value is better, by the name of a metric) and
+        ``config``.
 
         Raises:
             DataError: If this is not the folder of a study, or of one in another format.
@@ -164,6 +165,10 @@ class StudyFolder:
         """Rows of a trial: ``row``, ``id``, ``label``, ``part`` (train, test), ``threshold_part`` (fit, val, null)."""
         return pq.read_table(self.path / f"trials/{trial}.parquet")
 
+    def has_trial(self, trial: int) -> bool:
+        """Whether the rows of a trial are written down."""
+        return (self.path / f"trials/{trial}.parquet").exists()
+
     def results(self) -> pa.Table:
         """All results, see :data:`RESULT_SCHEMA`."""
         return pq.read_table(self.path / "results.parquet")
@@ -190,10 +195,13 @@ class StudyFolder:
             if values is not None:
                 self.write_logits(record.method, record.trial, name, values)
         if curve is not None:
-            with atomic_path(path / "curve.parquet") as temporary:
-                pq.write_table(curve, temporary)
+            self.write_curve(record.method, record.trial, curve)
         with atomic_path(path / "run.json") as temporary:
             temporary.write_text(json.dumps(asdict(record), indent=1) + "\n")
+
+    def write_curve(self, method: str, trial: int, curve: pa.Table) -> None:
+        """Write the accuracies in the course of a run's training."""
+        self.write_table(f"{self.run_path(method, trial).relative_to(self.path)}/curve.parquet", curve)
 
     def write_logits(self, method: str, trial: int, name: str, logits: npt.NDArray[Any]) -> None:
         """Write logits ``(rows, classes)`` of a run as float16, under a name such as ``"members/final-0"``."""
@@ -224,8 +232,11 @@ class StudyFolder:
         return RunRecord(**json.loads((self.run_path(method, trial) / "run.json").read_text()))
 
     def curve(self, method: str, trial: int) -> pa.Table | None:
-        """``epoch``, ``accuracy``, ``accuracy_id``, ``accuracy_none`` (at the run's intersection threshold)."""
-        path = self.run_path(self.record(method, trial).logits_of or method, trial) / "curve.parquet"
+        """``epoch``, ``accuracy``, ``accuracy_id``, ``accuracy_none`` (at the run's intersection threshold).
+
+        ``None`` for a method that is not trained over epochs.
+        """
+        path = self.run_path(method, trial) / "curve.parquet"
         return pq.read_table(path) if path.exists() else None
 
     def predictions(self, method: str, trial: int) -> RunPredictions:
@@ -248,11 +259,11 @@ class StudyFolder:
         table = table.filter(pc.equal(table[column], value))
         position = {name: index for index, name in enumerate(class_names)}
         labels = [position.get(label, NONE) for label in table["label"].to_pylist()]
-        logits = np.load(self.run_path(record.logits_of or record.method, record.trial) / name)
+        logits = np.load(self.run_path(record.method, record.trial) / name)
         return RunPredictions(
             table["row"].to_numpy(),
             table["id"].combine_chunks(),
             torch.tensor(labels, dtype=torch.int64),
-            stored_probabilities(logits, record.temperature),
+            stored_probabilities(logits),
             tuple(class_names),
         )

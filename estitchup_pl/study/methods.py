@@ -1,129 +1,182 @@
-"""From a method's description to callbacks and estimators, made afresh for every fit."""
+"""What a study compares: one family of classes, which users add to.
+
+A :class:`FittedMethod` has fits of its own; a :class:`DerivedMethod` makes something of the logits of others.
+"""
 
 from __future__ import annotations
 
-import importlib
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-import lightning.pytorch as pl
+from lightning.pytorch import Callback
+from torch import Tensor
+from typing_extensions import override
 
-from estitchup_pl import callbacks as own_callbacks
-from estitchup_pl.errors import ConfigError, did_you_mean
-from estitchup_pl.study.config import MethodConfig, StudyConfig
+from estitchup_pl.callbacks import EmbeddingAugmentation, LabelSoftening
+from estitchup_pl.errors import ConfigError
+from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.study.building import Plain, Values, build, spelled_out
 
-Values = dict[str, float]
-"""One value for each name of a grid."""
+Predictor = Callable[[Tensor], Tensor]
+"""Maps scaled float32 embeddings ``(rows, dim)`` to logits ``(rows, classes)``."""
+
+Model = Callable[[], EmbeddingClassifier]
+"""Makes a classifier that is not fitted yet."""
+
+MODEL: Final = "estitchup_pl.EmbeddingClassifier"
+"""The classifier where no class is named."""
+
+Grid = Plain
+"""A list of values to choose from, by the name of an argument."""
 
 
-def candidates(method: MethodConfig) -> list[Values]:
-    """List every combination of the grid; one empty combination where there is no grid.
+class TrainingRows(NamedTuple):
+    """Rows that a method without epochs is fitted on.
+
+    Attributes:
+        embeddings: Scaled as the study's model scales them, float32 ``(rows, dim)``.
+        labels: Class of each row, int64 ``(rows,)``.
+        class_names: Names of the classes.
+    """
+
+    embeddings: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+
+
+class Member(NamedTuple):
+    """One fit whose logits a derived method takes.
+
+    Attributes:
+        method: Name of the method whose fit it is; itself derived only if ``number`` is 0.
+        number: Which of its fits: they differ in their seed, and number 0 is the method's own.
+    """
+
+    method: str
+    number: int = 0
+
+
+class Method(ABC):  # noqa: B024  # its two families have the abstract methods
+    """One method of a study; subclass :class:`FittedMethod` or :class:`DerivedMethod` to add a kind.
+
+    A subclass is named in YAML by its ``class_path``, and what it takes stands in ``init_args``.
+    """
+
+    def check(self) -> None:  # noqa: B027  # there may be nothing to check
+        """Make whatever it needs once, so that a mistake is told before hours are spent.
+
+        Raises:
+            ConfigError: If something cannot work.
+        """
+
+
+class FittedMethod(Method):
+    """A method with fits of its own: a :class:`NetworkMethod`, or a :class:`RowsMethod`.
+
+    Attributes:
+        grid: Values to choose from in each trial, on a part of its training rows. A name is that of any argument of
+            the method or of an object within it; a longer one, such as ``loss.gamma``, says whose.
+    """
+
+    grid: Grid
+
+
+class RowsMethod(FittedMethod):
+    """A method that is fitted on all training rows at once; subclass it and implement :meth:`fit`.
 
     Example:
-        >>> candidates(MethodConfig(grid={"alpha": [0.2, 0.4], "softness": [0.1]}))
+        >>> import torch
+        >>> @dataclass
+        ... class NearestMean(RowsMethod):
+        ...     grid: Grid = field(default_factory=Grid)
+        ...
+        ...     def fit(self, rows, seed):
+        ...         means = [rows.embeddings[rows.labels == label].mean(0) for label in range(len(rows.class_names))]
+        ...         return lambda embeddings: -torch.cdist(embeddings, torch.stack(means))
+    """
+
+    @abstractmethod
+    def fit(self, rows: TrainingRows, seed: int) -> Predictor:
+        """Fit once.
+
+        Args:
+            rows: What to fit on.
+            seed: Seed of whatever is drawn.
+        """
+
+
+class DerivedMethod(Method):
+    """A method that makes something of other methods' logits; subclass it and implement both abstract methods."""
+
+    @property
+    @abstractmethod
+    def members(self) -> Sequence[Member]:
+        """The fits whose logits it takes."""
+
+    def learn(self, logits: Sequence[Tensor], labels: Tensor) -> dict[str, float]:
+        """Learn parameters from the validation rows of the threshold split; none unless a subclass says otherwise.
+
+        Args:
+            logits: Those of each member, float32 ``(rows, classes)``.
+            labels: Class index or ``NONE``, int64 ``(rows,)``.
+        """
+        return {}
+
+    @abstractmethod
+    def combine(self, logits: Sequence[Tensor], parameters: Mapping[str, float]) -> Tensor:
+        """Return logits ``(rows, classes)``.
+
+        Args:
+            logits: Those of each member, float32 ``(rows, classes)``.
+            parameters: What :meth:`learn` returned.
+        """
+
+
+@dataclass
+class NetworkMethod(FittedMethod):
+    """The classifier of ``estitchup fit``, trained with callbacks; a method without ``class_path`` is one.
+
+    Args:
+        callbacks: What changes the training batches, in this order.
+        model: Description of the classifier. A part that is not named is that of the study's ``model``.
+        batch_size: Rows of a training batch; those of the study if not given.
+        grid: Values to choose from in each trial, as for :class:`FittedMethod`.
+
+    Raises:
+        ConfigError: If softening comes before an augmentation.
+    """
+
+    callbacks: list[Callable[[], Callback]] = field(default_factory=list)
+    model: Plain = field(default_factory=Plain)
+    batch_size: int | None = None
+    grid: Grid = field(default_factory=Grid)
+
+    def make_model(self) -> EmbeddingClassifier:
+        """Make the classifier."""
+        model: EmbeddingClassifier = build(Model, spelled_out(self.model, MODEL), "model")()
+        return model
+
+    @override
+    def check(self) -> None:
+        self.make_model()
+        softened = False
+        for callback in (make() for make in self.callbacks):
+            if softened and isinstance(callback, EmbeddingAugmentation):
+                raise ConfigError(
+                    f"LabelSoftening comes before {type(callback).__name__}, but softening applies to the mixed "
+                    "targets (Sec. 2.4): change their order"
+                )
+            softened = softened or isinstance(callback, LabelSoftening)
+
+
+def candidates(grid: Mapping[str, Sequence[Any]]) -> list[Values]:
+    """List every combination of a grid; one empty combination where there is no grid.
+
+    Example:
+        >>> candidates({"alpha": [0.2, 0.4], "softness": [0.1]})
         [{'alpha': 0.2, 'softness': 0.1}, {'alpha': 0.4, 'softness': 0.1}]
     """
-    return [dict(zip(method.grid, values, strict=True)) for values in product(*method.grid.values())]
-
-
-def build_callbacks(name: str, method: MethodConfig, values: Mapping[str, float]) -> list[pl.Callback]:
-    """Make the callbacks of a method, the values of a grid in place of the arguments of the same names.
-
-    Raises:
-        ConfigError: If a class or an argument does not exist; the nearest that does is offered.
-    """
-    built = []
-    for number, spec in enumerate(method.callbacks):
-        where = f"methods.{name}.callbacks[{number}]"
-        built.append(_instantiate(find_class(spec, where), spec, values, where))
-        if not isinstance(built[-1], pl.Callback):
-            raise ConfigError(f"{where}: {spec['class_path']} is no Lightning callback")
-    return built
-
-
-def build_estimator(name: str, method: MethodConfig, values: Mapping[str, float]) -> Any:
-    """Make the estimator of a method, likewise."""
-    where = f"methods.{name}.estimator"
-    spec = method.estimator or {}
-    return _instantiate(find_class(spec, where), spec, values, where)
-
-
-def check_methods(config: StudyConfig) -> None:
-    """Make everything once, so that a mistake is told before hours are spent.
-
-    Raises:
-        ConfigError: For a class, an argument or a name of a grid that does not exist.
-    """
-    for name, method in config.methods.items():
-        accepted = set(_arguments_of(name, method))
-        for argument in method.grid:
-            if argument not in accepted:
-                raise ConfigError(
-                    f"methods.{name}.grid: nothing in this method takes {argument!r}"
-                    f"{did_you_mean(argument, accepted)}; it takes: {', '.join(sorted(accepted)) or 'nothing'}"
-                )
-        for values in candidates(method):
-            _check_order(name, build_callbacks(name, method, values))
-            if method.estimator is not None:
-                build_estimator(name, method, values)
-
-
-def find_class(spec: Mapping[str, Any], where: str) -> type:
-    """Import the class that ``class_path`` names.
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    unknown = set(spec) - {"class_path", "init_args"}
-    path = spec.get("class_path")
-    if not isinstance(path, str) or unknown:
-        raise ConfigError(f"{where}: expected class_path and init_args, got {sorted(spec)}")
-    place, _, name = path.rpartition(".")
-    try:
-        module = importlib.import_module(place) if place else own_callbacks
-    except ImportError as error:
-        raise ConfigError(f"{where}: cannot import {place!r}, where {name!r} should be ({error})") from error
-    found = getattr(module, name, None)
-    if not isinstance(found, type):
-        raise ConfigError(f"{where}: there is no class {name!r} in {module.__name__}{did_you_mean(name, dir(module))}")
-    return found
-
-
-def _arguments_of(name: str, method: MethodConfig) -> Iterator[str]:
-    for number, spec in enumerate(method.callbacks):
-        yield from _parameters(find_class(spec, f"methods.{name}.callbacks[{number}]"))
-    if method.estimator is not None:
-        yield from _parameters(find_class(method.estimator, f"methods.{name}.estimator"))
-
-
-def _instantiate(cls: type, spec: Mapping[str, Any], values: Mapping[str, float], where: str) -> Any:
-    accepted = _parameters(cls)
-    arguments = dict(spec.get("init_args") or {})
-    for argument in arguments:
-        if argument not in accepted:
-            raise ConfigError(
-                f"{where}: {cls.__name__} takes no {argument!r}{did_you_mean(argument, accepted)}; it accepts: "
-                f"{', '.join(accepted)}"
-            )
-    arguments.update({argument: value for argument, value in values.items() if argument in accepted})
-    try:
-        return cls(**arguments)
-    except (TypeError, ValueError) as error:  # what a class says to its arguments
-        raise ConfigError(f"{where}: {error}") from error
-
-
-def _parameters(cls: type) -> list[str]:
-    return [name for name in inspect.signature(cls).parameters if name not in ("args", "kwargs")]
-
-
-def _check_order(name: str, built: Sequence[pl.Callback]) -> None:
-    softened = False
-    for callback in built:
-        if softened and isinstance(callback, own_callbacks.EmbeddingAugmentation):
-            raise ConfigError(
-                f"methods.{name}: LabelSoftening comes before {type(callback).__name__}, but softening applies to the "
-                "mixed targets (Sec. 2.4): change their order"
-            )
-        softened = softened or isinstance(callback, own_callbacks.LabelSoftening)
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import Any, Final
+
+import pyarrow as pa
 
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.folder import StudyFolder, slug
 
-_FREE: Final = {"name", "trials", "methods", "control", "stack_size", "accelerator", "wandb"}
+_FREE: Final = {"name", "trials", "methods", "metrics", "more_metrics", "control", "stack_size", "accelerator", "wandb"}
 """Options that change nothing about a run that is there; methods are compared one by one."""
 
 
@@ -23,7 +24,7 @@ def check_unchanged(folder: StudyFolder, config: StudyConfig) -> None:
     """
     if not (folder.path / "study.json").exists():
         return
-    old, new = folder.header["config"], plain(config)
+    old, new = folder.header["config"], config.plain()
     runs = folder.path / "runs"
     if runs.is_dir() and any(runs.iterdir()):
         _refuse(folder, {k: v for k, v in old.items() if k not in _FREE}, {k: new[k] for k in new if k not in _FREE})
@@ -32,10 +33,19 @@ def check_unchanged(folder: StudyFolder, config: StudyConfig) -> None:
             _refuse(folder, {"methods": {name: method}}, {"methods": {name: new["methods"][name]}})
 
 
-def plain(config: StudyConfig) -> dict[str, Any]:
-    """Return a configuration as ``study.json`` has it."""
-    content: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return content
+def write_trials(folder: StudyFolder, tables: Mapping[int, pa.Table]) -> None:
+    """Write the rows of each trial.
+
+    Raises:
+        ConfigError: If runs that are there were made with other rows.
+    """
+    for trial, table in tables.items():
+        if folder.has_trial(trial) and not folder.trial(trial).equals(table):
+            raise ConfigError(
+                f"the rows of trial {trial} are not those of the runs that are in {folder.path}: the store has "
+                "changed, or the split does not give the same rows each time. Take another --out"
+            )
+        folder.write_table(f"trials/{trial}.parquet", table)
 
 
 def _refuse(folder: StudyFolder, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from estitchup_pl.optional import require
@@ -38,7 +37,13 @@ def track(config: StudyConfig, folder: StudyFolder) -> None:
 
 def _track_run(config: StudyConfig, folder: StudyFolder, method: str, trial: int) -> None:
     record = folder.record(method, trial)
-    details = {"method": method, "trial": trial, "chosen": record.chosen, **asdict(config.source(method))}
+    details = {
+        "method": method,
+        "trial": trial,
+        "chosen": record.chosen,
+        "parameters": record.parameters,
+        **config.methods[method],
+    }
     run = _begin(config, folder, f"{method}, trial {trial}", details)
     curve = folder.curve(method, trial)
     for point in curve.to_pylist() if curve is not None else ():
@@ -51,7 +56,7 @@ def _track_run(config: StudyConfig, folder: StudyFolder, method: str, trial: int
 def _track_summary(config: StudyConfig, folder: StudyFolder) -> None:
     import wandb
 
-    run = _begin(config, folder, "summary", asdict(config))
+    run = _begin(config, folder, "summary", config.plain())
     results = folder.results()
     rows = [list(row.values()) for row in results.to_pylist()]
     run.log({"results": wandb.Table(columns=results.column_names, data=rows)})

@@ -2,25 +2,61 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
+from torch import Tensor
+from typing_extensions import override
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.data.datamodule import EmbeddingDataModule, open_store
-from estitchup_pl.data.splits import Split, SplitProtocol, ThresholdSplit, TrialSplit
-from estitchup_pl.model.classifier import EmbeddingClassifier
-from estitchup_pl.model.networks import EmbeddingMLP
-from estitchup_pl.seeding import derive_seed
+from estitchup_pl.data.splits import Split, SplitProtocol
+from estitchup_pl.errors import SplitError
+from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import Rows, StoreLabels
 from estitchup_pl.study.config import StudyConfig
-from estitchup_pl.study.splits import BootstrapSplit, SelectionSplit
+from estitchup_pl.study.curve import KNOWN_ROWS, CurveRows, sample_rows
 
-Stage = Literal["selection", "threshold", "final"]
-"""What a fit is for: comparing candidates, finding thresholds, or the result."""
+if TYPE_CHECKING:
+    from estitchup_pl.study.stage import Stage
+
+
+@dataclass(frozen=True)
+class Division:
+    """Rows of one stage in one trial.
+
+    Attributes:
+        train: Rows that train, ascending; a row that is there twice trains twice.
+        evaluated: Rows whose logits each fit leaves, ascending.
+        class_names: Classes that a fit knows, in the order of its logits.
+        labels: Class index or ``NONE`` of the evaluated rows, int64 ``(evaluated,)``.
+    """
+
+    train: Rows
+    evaluated: Rows
+    class_names: list[str]
+    labels: Tensor
+
+    @property
+    def known(self) -> Rows:
+        """The evaluated rows whose class the fit knows."""
+        known: Rows = self.evaluated[self.labels.numpy() != NONE]
+        return known
+
+
+@dataclass
+class FixedSplit(SplitProtocol):
+    """Rows that are divided already, so that every fit has the same ones whatever the split draws."""
+
+    parts: Split
+
+    @override
+    def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
+        return self.parts
 
 
 class Trials:
@@ -34,75 +70,72 @@ class Trials:
         self.config = config
         self.store = open_store(config.store)
         self.labels = StoreLabels.read(self.store)
-        self._parts: dict[tuple[Stage, int, int], Split] = {}
+        self._divisions: dict[tuple[str, int, int], Division] = {}
+        self._curve_rows: dict[int, CurveRows] = {}
+        self._split = config.build_split()
 
-    def protocol(self, stage: Stage, trial: int, division: int = 0) -> SplitProtocol:
-        """How the rows of a stage are divided.
+    def division(self, stage: Stage, trial: int, number: int = 0) -> Division:
+        """Rows of a stage.
 
         Args:
             stage: The stage.
             trial: The trial.
-            division: Number of the division, where selection makes several.
+            number: Which of its divisions, where it makes several.
+
+        Raises:
+            SplitError: If rows cannot be divided as asked, or some would train and be evaluated.
         """
-        config = self.config
-        split = TrialSplit(trial, config.train_fraction, config.unknown_classes)
-        if stage == "final":
-            return split
-        if stage == "threshold":
-            return ThresholdSplit(split, trial, held_out=config.held_out)
-        if config.selection.strategy == "split":
-            return SelectionSplit(split, trial, config.selection.fraction)
-        return BootstrapSplit(split, trial, division)
+        key = (stage.name, trial, number)
+        if key not in self._divisions:
+            protocol = stage.split(self.config, self._split.for_trial(trial), trial, number)
+            parts = protocol.assign(self.store, self.labels)
+            train, evaluated = np.sort(parts.train), np.sort(stage.evaluated(parts))
+            self._check(train, evaluated)
+            names = self.labels.present(train)
+            labels = torch.from_numpy(self.labels.index(names)[evaluated])
+            self._divisions[key] = Division(train, evaluated, names, labels)
+        return self._divisions[key]
 
-    def parts(self, stage: Stage, trial: int, division: int = 0) -> Split:
-        """Rows that train, validate and test."""
-        key = (stage, trial, division)
-        if key not in self._parts:
-            self._parts[key] = self.protocol(*key).assign(self.store, self.labels)
-        return self._parts[key]
-
-    def class_names(self, stage: Stage, trial: int, division: int = 0) -> list[str]:
-        """Classes that a fit knows, in the order of its logits."""
-        return self.labels.present(self.parts(stage, trial, division).train)
-
-    def label_index(self, rows: Rows, class_names: list[str]) -> Rows:
-        """Class index or ``NONE`` of rows, int64 ``(rows,)``."""
-        index: Rows = self.labels.index(class_names)[rows]
-        return index
-
-    def known(self, rows: Rows, class_names: list[str]) -> Rows:
-        """Those of the rows whose class is among ``class_names``."""
-        known: Rows = rows[self.label_index(rows, class_names) != NONE]
-        return known
+    def _check(self, train: Rows, evaluated: Rows) -> None:
+        split = type(self._split).__name__
+        if (both := np.intersect1d(train, evaluated)).size:
+            raise SplitError(
+                f"{split}: {both.size} rows train and are evaluated, the first is row {both[0]}; a split of a study "
+                "must keep them apart"
+            )
+        for rows, part in ((train, "trains"), (evaluated, "is evaluated")):
+            if not rows.size:
+                raise SplitError(f"{split}: no row {part}")
+            if (unlabelled := rows[self.labels.codes[rows] == NONE]).size:
+                raise SplitError(f"{split}: row {unlabelled[0]} {part} and has no label")
 
     def gather(self, rows: Rows) -> dict[str, npt.NDArray[Any]]:
         """Embeddings ``(rows, dim)`` of the chosen modalities as the store has them, by name."""
         return {name: self.store.gather(rows, [name]) for name in self.config.modalities or self.store.modalities}
 
-    def data(self, stage: Stage, trial: int, division: int = 0) -> EmbeddingDataModule:
+    def curve_rows(self, stage: Stage, trial: int) -> CurveRows:
+        """Rows that the curves of a trial are measured on: all "none" rows, and known ones drawn at random."""
+        if trial not in self._curve_rows:
+            division = self.division(stage, trial)
+            none, known = np.setdiff1d(division.evaluated, division.known), division.known
+            rows = np.union1d(none, sample_rows(known, KNOWN_ROWS, trial))
+            labels = division.labels[np.searchsorted(division.evaluated, rows)]
+            self._curve_rows[trial] = CurveRows(self.gather(rows), labels, 1 - len(known) / len(division.evaluated))
+        return self._curve_rows[trial]
+
+    def data(self, division: Division, batch_size: int | None = None) -> EmbeddingDataModule:
         """Data module of a fit."""
-        config = self.config
-        protocol = self.protocol(stage, trial, division)
-        return EmbeddingDataModule(self.store, protocol, config.modalities, config.batch_size)
+        split = FixedSplit(Split(division.train, division.evaluated, division.evaluated))
+        return EmbeddingDataModule(self.store, split, self.config.modalities, batch_size or self.config.batch_size)
 
-    def classifier(self) -> EmbeddingClassifier:
-        """Classifier of a fit, not fitted yet."""
-        network = partial(EmbeddingMLP, hidden=self.config.hidden, dropout=self.config.dropout)
-        scaling: Any = self.config.scaling
-        return EmbeddingClassifier(network, scaling=scaling)
-
-    def seed(self, stage: Stage, trial: int, number: int) -> int:
-        """Seed of a fit: the same for all methods, so that they begin with the same weights."""
-        return derive_seed(self.config.seed, "study", stage, trial, number)
-
-    def table(self, trial: int) -> pa.Table:
+    def table(self, final: Division, threshold: Division) -> pa.Table:
         """Each labelled row with the part it plays, see :class:`~estitchup_pl.study.folder.StudyFolder`."""
         rows = self.labels.labelled
-        final, threshold = self.parts("final", trial), self.parts("threshold", trial)
-        part = np.where(np.isin(rows, final.train), "train", "test")
-        threshold_part = np.full(len(rows), None, dtype=object)
+        part, threshold_part = (np.full(len(rows), None, dtype=object) for _ in range(2))
+        part[np.isin(rows, final.train)] = "train"
+        part[np.isin(rows, final.evaluated)] = "test"
         threshold_part[np.isin(rows, threshold.train)] = "fit"
-        threshold_part[np.isin(rows, threshold.val)] = "val"
+        threshold_part[np.isin(rows, threshold.evaluated)] = "val"
         return pa.table(
             {
                 "row": rows,

@@ -9,14 +9,20 @@ import yaml
 from commands import Run, runner
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "study"
-SHORT = ("--trials=1", "--epochs=2", "--selection.epochs=1", "--hidden=[8]", "--curve_every=1", "--accelerator=cpu")
+SHORT = (
+    "--trials=1",
+    "--epochs=2",
+    "--selection.epochs=1",
+    "--model.network.hidden=[8]",
+    "--curve_every=1",
+    "--accelerator=cpu",
+)
 BASE = {
     "store": "digits",
-    "scaling": "standardize",
-    "train_fraction": 0.3,
-    "unknown_classes": ["eight", "nine"],
+    "model": {"scaling": "standardize"},
+    "split": {"train_fraction": 0.3, "unknown_classes": ["eight", "nine"]},
     "held_out": 2,
-    "methods": {"Control": {"callbacks": []}},
+    "methods": {"Control": {}},
 }
 OWN = """
 import lightning.pytorch as pl
@@ -57,12 +63,12 @@ def test_a_study_with_a_method_of_ones_own_ends_with_tables_and_report(run: Run,
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_config_names_what_is_there(run: Run, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from estitchup_pl.cli import study
-    from estitchup_pl.study.methods import check_methods
+    from estitchup_pl.study.study import Study
 
-    monkeypatch.setattr(study, "run_study", lambda config, folder, report: check_methods(config))
+    monkeypatch.setattr(study, "run_study", lambda config, folder, report: Study(config, folder).check())
     monkeypatch.setattr(study, "_print_report", lambda config, folder: None)
     first = CONFIGS / "digits.yaml"  # baselines.yaml adds to another study
-    status, _, err = run("study", "--config", first, "--config", config, "--out=x")
+    status, _, err = run("study", "--config", first, "--config", config, "--out=x", "--store=digits")
     assert status == 0, err
 
 

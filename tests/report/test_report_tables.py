@@ -146,7 +146,7 @@ def test_the_best_of_each_column_is_marked_the_least_of_errors_the_greatest_of_a
 
 
 def test_metrics_that_the_report_does_not_know_have_a_table_of_their_own() -> None:
-    own = {"auroc": [0.9, 0.8], "f1": [0.5, 0.7], "coverage/at_5": [1.0, 3.0], "temperature": [2.0, 2.0]}
+    own = {"auroc": [0.9, 0.8], "f1": [0.5, 0.7], "coverage/at_5": [1.0, 3.0], "train_rows": [2.0, 2.0]}
     tables = hand_made({"Control": own, "E-Mixup": {"brier": [0.1, math.nan]}})
     table = next(table for table in tables.tables() if table.key == "further")
     assert table.columns == ("Method", "f1", "coverage/at_5", "brier")
@@ -176,7 +176,7 @@ def test_chosen_hyperparameters_stand_under_their_trials() -> None:
 
 def test_what_was_chosen_is_read_from_the_study(study: StudyFolder, tables: StudyTables) -> None:
     assert rows_of(tables, "chosen") == {"E-Stitchup": ("alpha 0.1", "alpha 0.2", "alpha 0.3")}
-    record = replace(study.record("E-Stitchup", 1), temperature=2.0)
+    record = replace(study.record("E-Stitchup", 1), parameters={"temperature": 2.0})
     run = read_study(study).runs["E-Stitchup", 1]
     assert replace(run, record=record).hyperparameters == {"alpha": 0.2, "temperature": 2.0}
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import pytest
-from small import digits_config
+from small import STITCH, digits_config, method
 
-from estitchup_pl.study import MethodConfig, StudyConfig, StudyFolder, run_study
+from estitchup_pl.study import StudyConfig, StudyFolder, run_study
 
 
 @pytest.fixture(scope="session")
 def config() -> StudyConfig:
-    """Two methods of the paper, and one of each kind beyond it."""
-    own = digits_config()
+    """Two methods of the paper, and one of each kind beyond it; what is derived stands before its base."""
+    logistic = {"class_path": "sklearn.linear_model.LogisticRegression"}
     beyond = {
-        "Scaled": MethodConfig(base="E-Stitchup", temperature=True),
-        "Ensemble": MethodConfig(base="E-Stitchup", ensemble=2),
-        "Regression": MethodConfig(
-            [{"class_path": "EStitchup"}],
-            estimator={"class_path": "sklearn.linear_model.LogisticRegression"},
-            copies=1,
-        ),
+        "Scaled ensemble": method("TemperatureScaling", base="Ensemble"),
+        "Scaled": method("TemperatureScaling", base="E-Stitchup"),
+        "Ensemble": method("Ensemble", base="E-Stitchup", size=3),
+        "Regression": method("EstimatorMethod", estimator=logistic, callbacks=[STITCH], copies=1),
     }
-    return digits_config(methods={**own.methods, **beyond})
+    return digits_config(methods={**beyond, **digits_config().methods}, control="Control")
 
 
 @pytest.fixture(scope="session")

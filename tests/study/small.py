@@ -1,13 +1,20 @@
-"""Small studies on the blobs and the digits, for the tests of whatever takes part in one."""
+"""Small studies on the digits, for the tests of whatever takes part in one."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from estitchup_pl.study import MethodConfig, SelectionConfig, StudyConfig
+from estitchup_pl.study import SelectionConfig, StudyConfig
 
 STITCH: dict[str, Any] = {"class_path": "EStitchup"}
 SOFTEN: dict[str, Any] = {"class_path": "LabelSoftening", "init_args": {"softness": 0.1}}
+SMALL_MODEL: dict[str, Any] = {"network": {"class_path": "EmbeddingMLP", "init_args": {"hidden": [16]}}}
+SPLIT: dict[str, Any] = {"train_fraction": 0.2, "unknown_classes": ["eight", "nine"]}
+
+
+def method(kind: str, **init_args: Any) -> dict[str, Any]:
+    """Describe a method of a class."""
+    return {"class_path": kind, "init_args": init_args}
 
 
 def digits_config(**options: Any) -> StudyConfig:
@@ -15,19 +22,14 @@ def digits_config(**options: Any) -> StudyConfig:
     defaults: dict[str, Any] = {
         "store": "digits",
         "name": "small",
-        "scaling": "standardize",
+        "split": SPLIT,
         "trials": 2,
-        "train_fraction": 0.2,
-        "unknown_classes": ["eight", "nine"],
         "held_out": 2,
         "epochs": 4,
-        "hidden": [16],
+        "model": {**SMALL_MODEL, "scaling": "standardize"},
         "curve_every": 2,
         "accelerator": "cpu",
         "selection": SelectionConfig(epochs=2),
-        "methods": {
-            "Control": MethodConfig(),
-            "E-Stitchup": MethodConfig([STITCH], {"alpha": [0.2, 0.8]}),
-        },
+        "methods": {"Control": {}, "E-Stitchup": {"callbacks": [STITCH], "grid": {"alpha": [0.2, 0.8]}}},
     }
     return StudyConfig(**{**defaults, **options})

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import lightning.pytorch as pl
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from blobs import blobs_store
+from scipy.special import expit, logit
 from small import SOFTEN, STITCH, digits_config
 
 from estitchup_pl import EmbeddingDataModule
 from estitchup_pl.batch import NONE
+from estitchup_pl.data import TrialSplit
+from estitchup_pl.errors import ConfigError, SplitError
 from estitchup_pl.functional import fit_temperature, select_threshold
-from estitchup_pl.study import MethodConfig, SelectionConfig, StudyConfig, StudyFolder, run_study
+from estitchup_pl.store import EmbeddingStore
+from estitchup_pl.study import SelectionConfig, StudyConfig, StudyFolder, run_study
+from estitchup_pl.study.final import FinalFits
+from estitchup_pl.study.stage import Job
+from estitchup_pl.study.study import Study
+from estitchup_pl.study.thresholds import Thresholds
 from estitchup_pl.study.trials import Trials
 
 
@@ -52,15 +63,23 @@ def test_the_best_candidate_is_chosen_and_all_are_kept(folder: StudyFolder):
     best = max(record.selection, key=lambda entry: entry["score"])
     assert record.chosen == {"alpha": best["alpha"]}
     assert folder.record("Control", 0).chosen == {}
-    assert folder.record("Ensemble", 0).chosen == record.chosen
+    for derived in ("Ensemble", "Scaled", "Scaled ensemble"):
+        assert folder.record(derived, 0).chosen == record.chosen
+
+
+@pytest.mark.parametrize(("metric", "best"), [("ece", min), ("correlation", max), ("auroc", max)])
+def test_a_candidate_is_the_best_by_what_its_metric_calls_better(metric: str, best, tmp_path: Path):
+    study = Study(digits_config(selection=SelectionConfig(metric=metric)), StudyFolder(tmp_path))
+    for number, score in enumerate((0.3, 0.6)):
+        study.folder.write_note("E-Stitchup", 0, f"selection/{number}-0", {"score": score})
+    assert study.chosen("E-Stitchup", 0) == {"alpha": {0.3: 0.2, 0.6: 0.8}[best(0.3, 0.6)]}
 
 
 def test_no_fit_and_no_choice_sees_an_evaluation_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     config = digits_config(
         trials=1, selection=SelectionConfig(epochs=1, strategy="hierarchical_bootstrap", resamples=2), epochs=2
     )
-    trials = Trials(config)
-    train = trials.parts("final", 0).train
+    train = Trials(config).division(FinalFits(), 0).train
     fitted, gathered = [], []
     loader, gather = EmbeddingDataModule.train_dataloader, Trials.gather
 
@@ -81,32 +100,38 @@ def test_no_fit_and_no_choice_sees_an_evaluation_row(tmp_path: Path, monkeypatch
     assert all(np.isin(rows, train).all() for rows in gathered[: 2 * 2 + 2])  # scores, then thresholds
 
 
-def test_methods_of_a_trial_begin_with_the_same_weights_and_members_of_an_ensemble_do_not():
-    trials = Trials(digits_config())
-    assert trials.seed("final", 0, 0) != trials.seed("final", 0, 1)
-    assert len({trials.seed(stage, trial, 0) for stage in ("threshold", "final") for trial in (0, 1)}) == 4
+def test_methods_of_a_trial_begin_with_the_same_weights_and_fits_that_differ_in_their_number_do_not(tmp_path: Path):
+    study = Study(digits_config(), StudyFolder(tmp_path))
+    jobs = [
+        Job(stage, method, trial, {}, number)
+        for method in ("Control", "E-Stitchup")
+        for stage in (Thresholds(), FinalFits())
+        for trial in (0, 1)
+        for number in (0, 1)
+    ]
+    seeds = [study.seed(job) for job in jobs]
+    assert seeds[:8] == seeds[8:]
+    assert len(set(seeds)) == 8
 
 
-def test_temperature_is_fitted_on_known_validation_rows_and_takes_the_logits_of_its_base(folder: StudyFolder):
-    record, base = folder.record("Scaled", 0), folder.record("E-Stitchup", 0)
-    assert record.logits_of == "E-Stitchup"
-    validation = folder.threshold_predictions("E-Stitchup", 0)
-    known = validation.labels != NONE
-    logits = torch.logit(validation.probabilities.double()[known])
-    assert record.temperature == pytest.approx(fit_temperature(logits, validation.labels[known]), rel=1e-3)
-    assert record.temperature != 1 == base.temperature
-    scaled, plain = folder.predictions("Scaled", 0), folder.predictions("E-Stitchup", 0)
-    expected = (torch.logit(plain.probabilities.double()) / record.temperature).sigmoid()
-    torch.testing.assert_close(scaled.probabilities.double(), expected, atol=1e-5, rtol=1e-4)
+def test_temperature_is_fitted_on_known_validation_rows_of_its_base(folder: StudyFolder):
+    for name, base in (("Scaled", "E-Stitchup"), ("Scaled ensemble", "Ensemble")):
+        logits = torch.from_numpy(folder.read_logits(base, 0, "threshold_logits")).float()
+        labels = folder.threshold_predictions(base, 0).labels
+        (temperature,) = folder.record(name, 0).parameters.values()
+        assert temperature == fit_temperature(logits[labels != NONE], labels[labels != NONE]) != 1
+        scaled, plain = (folder.predictions(method, 0).probabilities.double().numpy() for method in (name, base))
+        np.testing.assert_allclose(scaled, expit(logit(plain) / temperature), atol=2e-3)
+    assert folder.record("E-Stitchup", 0).parameters == {}
 
 
-def test_an_ensemble_is_the_mean_of_its_members(folder: StudyFolder):
-    members = [folder.read_logits("Ensemble", 0, f"members/final-{number}") for number in (0, 1)]
-    assert not np.array_equal(*members)
-    mean = torch.stack([torch.from_numpy(logits).float().sigmoid() for logits in members]).mean(0)
-    torch.testing.assert_close(folder.predictions("Ensemble", 0).probabilities, mean, atol=1e-3, rtol=1e-3)
-    # The first member is the base's own fit: the same seed, rows and values.
-    np.testing.assert_array_equal(members[0], folder.read_logits("E-Stitchup", 0, "logits"))
+def test_an_ensemble_is_the_mean_of_its_bases_own_fit_and_others_with_other_seeds(folder: StudyFolder):
+    names = ["logits", "members/final-1", "members/final-2"]
+    members = [expit(folder.read_logits("E-Stitchup", 0, name).astype(np.float64)) for name in names]
+    assert len({member.tobytes() for member in members}) == 3
+    mean = folder.predictions("Ensemble", 0).probabilities.numpy()
+    np.testing.assert_allclose(mean, np.mean(members, axis=0), atol=1e-3)
+    assert not (folder.run_path("Ensemble", 0) / "members").exists()
 
 
 class Exploding(pl.Callback):
@@ -117,10 +142,101 @@ class Exploding(pl.Callback):
 
 
 def test_a_diverged_run_is_recorded_and_left_out(tmp_path: Path):
-    class_path = f"{__name__}.Exploding"
-    methods = {"Control": MethodConfig(), "Bad": MethodConfig([{"class_path": class_path}, STITCH, SOFTEN])}
+    exploding = {"class_path": f"{__name__}.Exploding"}
+    methods = {
+        "Control": {},
+        "Bad": {"callbacks": [exploding, STITCH, SOFTEN]},
+        "Bad, scaled": {"class_path": "TemperatureScaling", "init_args": {"base": "Bad"}},
+    }
     config = digits_config(trials=1, epochs=2, methods=methods)
     with pytest.warns(UserWarning, match="not finite|have diverged"):
         folder = run_study(config, StudyFolder(tmp_path))
     assert folder.record("Bad", 0).diverged
+    assert folder.record("Bad, scaled", 0).diverged
     assert set(folder.results()["method"].to_pylist()) == {"Control"}
+
+
+def test_a_study_shorter_than_the_steps_of_its_curve_has_one_point_at_its_end(tmp_path: Path):
+    config = digits_config(trials=1, epochs=2, curve_every=12, methods={"Control": {}})
+    folder = run_study(config, StudyFolder(tmp_path))
+    assert folder.curve("Control", 0)["epoch"].to_pylist() == [2]
+
+
+def test_the_curve_is_measured_on_a_random_sample_of_the_known_rows(monkeypatch: pytest.MonkeyPatch):
+    trials = Trials(digits_config())
+    division = trials.division(FinalFits(), 0)
+    gathered = []
+    monkeypatch.setattr("estitchup_pl.study.trials.KNOWN_ROWS", 100)
+    monkeypatch.setattr(trials, "gather", lambda rows: gathered.append(rows))
+    rows = trials.curve_rows(FinalFits(), 0)
+    is_none = trials.labels.index(division.class_names)[gathered[0]] == NONE
+    np.testing.assert_array_equal(rows.labels == NONE, is_none)
+    np.testing.assert_array_equal(gathered[0][is_none], np.setdiff1d(division.evaluated, division.known))
+    assert rows.none_share == pytest.approx(1 - len(division.known) / len(division.evaluated))
+    positions = np.searchsorted(division.known, gathered[0][~is_none])
+    assert len(set(positions)) == 100
+    assert len(division.known) / 4 < np.median(positions) < 3 * len(division.known) / 4  # they come from all over
+
+
+def column_store(path: Path) -> str:
+    """Write blobs with a column that says which rows validate and test."""
+    source = blobs_store(400)
+    parts = np.random.default_rng(0).choice(["train", "train", "Validation", "test"], len(source)).tolist()
+    embeddings = {name: source.gather(np.arange(len(source)), [name]) for name in source.modalities}
+    EmbeddingStore.create(path, source.items.append_column("split", pa.array(parts)), embeddings)
+    return str(path)
+
+
+def test_a_column_splits_a_study_and_none_of_its_test_rows_is_trained_on(tmp_path: Path):
+    config = digits_config(store=column_store(tmp_path / "store"), split={"class_path": "ColumnSplit"})
+    folder = run_study(config, StudyFolder(tmp_path / "study"))
+    parts = [part and part.lower() for part in EmbeddingStore.open(config.store).column("split").to_pylist()]
+    for trial in range(2):
+        table = folder.trial(trial).to_pylist()
+        for row in table:
+            expected = {"train": "train", "test": "test", "validation": None}[parts[row["row"]]]
+            assert row["part"] == expected
+            assert (row["threshold_part"] is not None) <= (expected == "train")
+        assert any(row["threshold_part"] == "val" for row in table)
+    first, second = (folder.predictions("Control", trial) for trial in (0, 1))
+    np.testing.assert_array_equal(first.rows, second.rows)
+    assert not torch.equal(first.probabilities, second.probabilities)  # their seeds differ
+
+
+class Overlapping(TrialSplit):
+    """Trains on a row that it tests on."""
+
+    def assign(self, store, labels):
+        split = super().assign(store, labels)
+        split.train[0] = split.test[0]
+        return split
+
+
+class Restless(TrialSplit):
+    """Gives other rows each time it is made."""
+
+    made = 0
+
+    def __post_init__(self) -> None:
+        Restless.made += 1
+        self.trial = Restless.made
+
+
+def test_a_split_that_trains_on_a_test_row_is_refused(tmp_path: Path):
+    config = digits_config(split={"class_path": f"{__name__}.Overlapping"})
+    with pytest.raises(SplitError, match="Overlapping: 1 rows train and are evaluated, the first is row"):
+        run_study(config, StudyFolder(tmp_path))
+
+
+def test_rows_that_changed_since_the_runs_were_made_are_refused(tmp_path: Path):
+    config = digits_config(split={"class_path": f"{__name__}.Restless"}, trials=1, methods={"Control": {}}, epochs=1)
+    run_study(config, StudyFolder(tmp_path))
+    with pytest.raises(ConfigError, match="rows of trial 0 are not those of the runs"):
+        run_study(config, StudyFolder(tmp_path))
+
+
+def test_the_header_says_which_metrics_there_are_and_which_way_is_better(folder: StudyFolder):
+    metrics = json.loads((folder.path / "study.json").read_text())["metrics"]
+    assert (metrics["aupr"], metrics["ece"], metrics["accuracy_none"]) == (True, False, True)
+    names = {name.partition("/")[0] for name in folder.results()["metric"].to_pylist()}
+    assert names - set(metrics) == {"threshold", "train_rows", "none_rows", "epochs_to_convergence"}

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import oracles
 import pyarrow.compute as pc
 import pytest
+import torch
+from scipy.special import expit
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from estitchup_pl.batch import NONE
-from estitchup_pl.study import StudyConfig, StudyFolder
-from estitchup_pl.study.evaluation import epochs_to_convergence
+from estitchup_pl.errors import ConfigError
+from estitchup_pl.metrics import NoneAwareAccuracy, ReliabilityDiagram, RowMetric
+from estitchup_pl.study import StudyConfig, StudyFolder, evaluate, study_metrics
+from estitchup_pl.study.evaluation import Criterion, directions, epochs_to_convergence
 
 
 def metrics(folder: StudyFolder, method: str, trial: int) -> dict[str, float]:
@@ -19,16 +24,37 @@ def metrics(folder: StudyFolder, method: str, trial: int) -> dict[str, float]:
     return dict(zip(table["metric"].to_pylist(), table["value"].to_pylist(), strict=True))
 
 
-def test_ranking_equals_scikit_learn_on_the_kept_predictions(folder: StudyFolder, config: StudyConfig):
+def test_every_metric_is_what_numpy_and_scikit_learn_compute_from_the_kept_logits(
+    folder: StudyFolder, config: StudyConfig
+):
+    distinct = []
     for method in config.methods:
-        predictions = folder.predictions(method, 1)
-        scores = predictions.probabilities.double().numpy()
-        scores = np.column_stack([scores, -scores.max(1)])
-        labels = np.where(predictions.labels == NONE, scores.shape[1] - 1, predictions.labels)
-        hits = np.eye(scores.shape[1])[labels]
+        table = folder.trial(1).filter(pc.equal(folder.trial(1)["part"], "test"))
+        position = {name: index for index, name in enumerate(folder.record(method, 1).class_names)}
+        labels = np.array([position.get(label, NONE) for label in table["label"].to_pylist()])
+        logits = np.load(folder.run_path(method, 1) / "logits.npy").astype(np.float32)
+        probabilities = expit(logits).astype(np.float64)
+        confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
+        known = labels != NONE
+        scores = np.column_stack([probabilities, -confidence])
+        hits = np.eye(scores.shape[1])[np.where(known, labels, scores.shape[1] - 1)]
+        expected = {
+            "auroc": roc_auc_score(hits, scores, average="weighted"),
+            "aupr": average_precision_score(hits, scores, average="weighted"),
+            "ece": oracles.expected_calibration_error(confidence, correct),
+            "adaptive_ece": oracles.adaptive_calibration_error(confidence, correct),
+            "classwise_ece": oracles.classwise_calibration_error(probabilities, labels).mean(),
+            "correlation": oracles.confidence_accuracy_correlation(confidence, correct),
+            "correlation_id": oracles.confidence_accuracy_correlation(confidence[known], correct[known]),
+            "accuracy_top1_id": correct[known].mean(),
+            "none_rows": (~known).sum(),
+            "train_rows": folder.trial(1)["part"].to_pylist().count("train"),
+        }
         found = metrics(folder, method, 1)
-        assert found["auroc"] == pytest.approx(roc_auc_score(hits, scores, average="weighted"), abs=1e-9)
-        assert found["aupr"] == pytest.approx(average_precision_score(hits, scores, average="weighted"), abs=1e-9)
+        for name, value in expected.items():
+            assert found[name] == pytest.approx(value, abs=1e-6, nan_ok=True), (method, name)
+        distinct.append(len({round(float(value), 5) for value in expected.values()}))
+    assert max(distinct) == len(expected)  # so that no two could be taken for each other
 
 
 def test_accuracies_equal_counting_row_by_row(folder: StudyFolder):
@@ -40,18 +66,12 @@ def test_accuracies_equal_counting_row_by_row(folder: StudyFolder):
         for name, rows in (("", labels == labels), ("_id", labels != NONE), ("_none", labels == NONE)):
             expected = (decided == labels)[rows].mean()
             assert found[f"accuracy{name}/{heuristic}"] == pytest.approx(expected)
-    known = labels != NONE
-    assert found["accuracy_top1_id"] == pytest.approx((probabilities.argmax(1) == labels)[known].mean())
-    assert found["none_rows"] == (~known).sum()
-    assert found["train_rows"] == folder.trial(0)["part"].to_pylist().count("train")
 
 
-def test_calibration_and_facts_are_there_for_every_run(folder: StudyFolder, config: StudyConfig):
-    expected = {"correlation", "correlation_id", "ece", "classwise_ece", "adaptive_ece", "temperature"}
+def test_facts_are_there_for_every_run(folder: StudyFolder, config: StudyConfig):
     for method in config.methods:
         found = metrics(folder, method, 0)
-        assert expected <= found.keys()
-        assert ("epochs_to_convergence" in found) == (method in ("Control", "E-Stitchup", "Scaled"))
+        assert ("epochs_to_convergence" in found) == (method in ("Control", "E-Stitchup"))
 
 
 def test_the_curve_ends_where_the_final_fit_does(folder: StudyFolder):
@@ -64,3 +84,58 @@ def test_the_curve_ends_where_the_final_fit_does(folder: StudyFolder):
 def test_convergence_is_the_first_epoch_near_the_best():
     assert epochs_to_convergence([12, 24, 36, 48], [0.2, 0.8, 0.9, 0.899]) == 36
     assert epochs_to_convergence([12], [0.0]) == 12
+
+
+class Coverage(NoneAwareAccuracy):
+    """A user's metric at the threshold: the share of rows that are not rejected."""
+
+    def compute(self) -> torch.Tensor:
+        preds, _ = self.predictions()
+        return (preds.max(-1).values > self.threshold).double().mean()
+
+
+class Worst(RowMetric):
+    """A user's metric that returns two values: how sure the least sure decision is, and the surest."""
+
+    higher_is_better = False
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        confidence = self.predictions()[0].max(-1).values
+        return {"least": confidence.min(), "most": confidence.max()}
+
+
+def test_metrics_of_ones_own_are_computed_once_or_at_each_threshold(folder: StudyFolder):
+    table = evaluate(folder, {"coverage": Coverage(), "confidence": Worst()})
+    rows = [row for row in table.to_pylist() if (row["method"], row["trial"]) == ("Control", 0)]
+    control = {row["metric"]: row["value"] for row in rows}
+    confidence = folder.predictions("Control", 0).probabilities.max(-1).values
+    thresholds = folder.record("Control", 0).thresholds
+    for heuristic, threshold in thresholds.items():
+        assert control[f"coverage/{heuristic}"] == pytest.approx(float((confidence > threshold).double().mean()))
+    assert (control["least"], control["most"]) == (float(confidence.min()), float(confidence.max()))
+    assert "coverage" not in control
+    assert "auroc" not in control
+
+
+@pytest.mark.parametrize("name", ["ece", "aupr", "least"])
+def test_a_criterion_scores_by_its_metric_and_takes_the_end_that_is_better(name: str):
+    generator = np.random.default_rng(0)
+    labels = torch.from_numpy(generator.integers(NONE, 4, 200))
+    probabilities = torch.from_numpy(expit(generator.normal(size=(200, 4))))
+    criterion = Criterion.of(name, {**study_metrics(), "confidence": Worst()})
+    top, correct = probabilities.max(-1).values.numpy(), (probabilities.argmax(-1) == labels).numpy()
+    expected = {
+        "ece": oracles.expected_calibration_error(top, correct),
+        "aupr": oracles.weighted_auroc_aupr(probabilities.numpy(), labels.numpy())[1],
+        "least": top.min(),
+    }
+    assert criterion.score(probabilities, labels) == pytest.approx(expected[name])
+    entries = [{"score": 0.3}, {"score": 0.1}, {"score": 0.6}]
+    assert criterion.best(entries)["score"] == {"ece": 0.1, "aupr": 0.6, "least": 0.1}[name]
+
+
+def test_a_metric_that_fails_is_told_before_the_first_fit():
+    with pytest.raises(ConfigError, match=r"^metrics\.diagram: "):
+        directions({"diagram": ReliabilityDiagram()})
+    with pytest.raises(ConfigError, match="there is no metric 'coverage' that needs no threshold"):
+        Criterion.of("coverage", {"coverage": Coverage()})

@@ -1,85 +1,211 @@
-"""Descriptions of methods become callbacks, or an error that names what is wrong."""
+"""Descriptions of methods become objects, or an error that names what is wrong."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import pytest
-from small import SOFTEN, STITCH, digits_config
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable
+from small import SMALL_MODEL, SOFTEN, STITCH, digits_config, method
+from torch import Tensor
 
-from estitchup_pl.callbacks import EStitchup, LabelSoftening
+from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.study import MethodConfig, SelectionConfig
+from estitchup_pl.study import DerivedMethod, Member, NetworkMethod, SelectionConfig, StudyConfig, StudyFolder
 from estitchup_pl.study.config import PAPER_METHODS, paper_methods
-from estitchup_pl.study.methods import build_callbacks, build_estimator, candidates, check_methods
+from estitchup_pl.study.study import Study
+
+LOGISTIC = {"class_path": "sklearn.linear_model.LogisticRegression", "init_args": {"C": 2.0}}
 
 
-def test_values_of_the_grid_replace_arguments_of_the_same_name():
-    method = MethodConfig([STITCH, SOFTEN])
-    first, second = build_callbacks("A", method, {"alpha": 0.7, "softness": 0.3})
-    assert isinstance(first, EStitchup)
-    assert isinstance(second, LabelSoftening)
-    assert (first.alpha, second.softness) == (0.7, 0.3)
-    again = build_callbacks("A", method, {"alpha": 0.7})
-    assert again[0] is not first
-    assert again[1].softness == 0.1
+def study(path: Path, **options: Any) -> Study:
+    made = Study(digits_config(**options), StudyFolder(path))
+    made.check()
+    return made
 
 
-def test_an_estimator_takes_them_as_well():
-    method = MethodConfig(estimator={"class_path": "sklearn.svm.LinearSVC", "init_args": {"C": 1.0}})
-    assert build_estimator("A", method, {"C": 0.5}).C == 0.5
+def test_values_of_the_grid_replace_arguments_of_the_same_name_wherever_they_stand(tmp_path: Path):
+    described = {
+        "callbacks": [STITCH, SOFTEN],
+        "model": {"optimizer": {"class_path": "SGD", "init_args": {"lr": 0.1}}},
+        "grid": {"alpha": [0.7], "softness": [0.3], "hidden": [[8, 4]], "optimizer.lr": [0.5], "batch_size": [16]},
+    }
+    made = study(tmp_path, methods={"A": described})
+    (values,) = made.candidates("A")
+    own = made.method("A", values)
+    assert isinstance(own, NetworkMethod)
+    first, second = (make() for make in own.callbacks)
+    assert (first.alpha, second.softness, own.batch_size) == (0.7, 0.3, 16)
+    model = own.make_model()
+    shapes = [tuple(weight.shape) for weight in model.build_network(5, 3).parameters() if weight.ndim == 2]
+    assert shapes == [(8, 5), (4, 8), (3, 4)]
+    assert model.build_optimizer([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]["lr"] == 0.5
+    assert own.callbacks[0]() is not first
 
 
-def test_the_papers_methods_are_there_with_the_paper_s_parts():
-    methods = paper_methods()
-    assert tuple(methods) == PAPER_METHODS
-    assert len(candidates(methods["Soft E-Mixup"])) == 12
-    built = build_callbacks("S", methods["Soft E-Stitchup"], {"alpha": 0.2, "softness": 0.05})
-    assert [type(callback).__name__ for callback in built] == ["EStitchup", "LabelSoftening"]
-    check_methods(digits_config(methods=methods))
+def test_a_longer_name_says_whose_argument_is_meant(tmp_path: Path):
+    described = {
+        "callbacks": [STITCH],
+        "model": SMALL_MODEL,
+        "grid": {"network.dropout": [0.9], "callbacks.alpha": [0.1]},
+    }
+    made = study(tmp_path, methods={"A": described})
+    own = made.method("A", made.candidates("A")[0])
+    assert own.callbacks[0]().alpha == 0.1
+    assert [layer.p for layer in own.make_model().build_network(5, 3) if hasattr(layer, "p")] == [0.9]
+
+
+def test_an_estimator_takes_them_as_well(tmp_path: Path):
+    grid = {"C": [0.5], "copies": [2]}
+    made = study(tmp_path, methods={"A": method("EstimatorMethod", estimator=LOGISTIC, grid=grid)})
+    own = made.method("A", made.candidates("A")[0])
+    assert (own.estimator().C, own.copies) == (0.5, 2)
+
+
+class Constant(EmbeddingClassifier):
+    """A classifier of one's own, with a constant learning rate."""
+
+    def __init__(self, lr_scheduler: LRSchedulerCallable | None = None, **parts: Any) -> None:
+        super().__init__(lr_scheduler=lr_scheduler, **parts)
+
+
+def test_parts_of_the_model_that_a_method_does_not_name_are_those_of_the_study():
+    config = digits_config(
+        model={**SMALL_MODEL, "scaling": "standardize"},
+        methods={
+            "A": {},
+            "B": {"model": {"scaling": "l2"}},
+            "C": {"model": {"class_path": f"{__name__}.Constant"}},
+        },
+    )
+    found = [described["init_args"]["model"]["init_args"] for described in config.methods.values()]
+    assert [part["scaling"] for part in found] == ["standardize", "l2", "standardize"]
+    assert [part["network"]["init_args"]["hidden"] for part in found] == [[16], [16], [16]]
+    assert [part["lr_scheduler"] is None for part in found] == [False, False, True]
+
+
+def test_the_papers_methods_are_there_with_the_papers_parts(tmp_path: Path):
+    made = study(tmp_path, methods=paper_methods())
+    assert tuple(made.config.methods) == PAPER_METHODS
+    assert [len(made.candidates(name)) for name in PAPER_METHODS] == [1, 3, 4, 4, 12, 12]
+    own = made.method("Soft E-Stitchup", {"alpha": 0.2, "softness": 0.05})
+    assert [type(make()).__name__ for make in own.callbacks] == ["EStitchup", "LabelSoftening"]
+
+
+def test_a_method_of_the_file_is_what_the_file_says():
+    """A method that is called as a default one has nothing of it."""
+    config = StudyConfig("digits", methods={"Soft E-Stitchup": {"callbacks": [{"class_path": "EMixup"}]}})
+    (described,) = config.methods.values()
+    assert described["init_args"]["grid"] == {}
+    assert [callback["class_path"] for callback in described["init_args"]["callbacks"]] == [
+        "estitchup_pl.callbacks.EMixup"
+    ]
+
+
+def test_a_configuration_comes_back_from_plain_values():
+    config = digits_config(methods={**paper_methods(), "T": method("TemperatureScaling", base="Control")})
+    assert StudyConfig.from_plain(config.plain()).plain() == config.plain()
 
 
 @pytest.mark.parametrize(
-    ("method", "message"),
+    ("described", "message"),
     [
-        (MethodConfig([{"class_path": "EStichup"}]), r"methods\.A\.callbacks\[0\].*did you mean 'EStitchup'"),
-        (MethodConfig([{"class_path": "no_such.Thing"}]), "cannot import 'no_such'"),
-        (MethodConfig([{"class": "EStitchup"}]), "expected class_path and init_args"),
-        (MethodConfig([{"class_path": "torch.nn.ReLU"}]), "is no Lightning callback"),
-        (MethodConfig([{"class_path": "EMixup", "init_args": {"alfa": 1}}]), "takes no 'alfa'; did you mean 'alpha'"),
-        (MethodConfig([{"class_path": "EMixup", "init_args": {"alpha": -1}}]), "alpha must be positive"),
-        (MethodConfig([STITCH], {"alfa": [1.0]}), r"methods\.A\.grid.*'alfa'; did you mean 'alpha'"),
-        (MethodConfig([STITCH], {"alpha": [-1.0]}), "alpha must be positive"),
-        (MethodConfig([SOFTEN, STITCH]), "LabelSoftening comes before EStitchup"),
+        ({"callbacks": [{"class_path": "EStichup"}]}, r"^methods\.A: .*EStichup; did you mean 'EStitchup'"),
+        ({"callbacks": [{"class_path": "no_such.Thing"}]}, r"^methods\.A: .*No module named 'no_such'"),
+        ({"callbacks": [{"class_path": "torch.nn.ReLU"}]}, r"^methods\.A: .*to be a subclass of <class 'Callback'>"),
+        (
+            {"callbacks": [{"class_path": "EMixup", "init_args": {"alfa": 1}}]},
+            "'alfa' is not accepted; did you mean 'alpha'",
+        ),
+        ({"callbacks": [{"class_path": "EMixup", "init_args": {"alpha": -1}}]}, "^methods.A: alpha must be positive"),
+        ({"callback": []}, r"^methods\.A: .*'callback' is not accepted; did you mean 'callbacks'"),
+        ({"class_path": "TemperatureScalin"}, r"^methods\.A: .*did you mean 'TemperatureScaling'"),
+        ({"model": {"networks": 3}}, r"^methods\.A\.model: .*'networks' is not accepted; did you mean 'network'"),
+        ({"callbacks": [STITCH], "grid": {"alfa": [1.0]}}, r"methods\.A\.grid.*'alfa'; did you mean 'alpha'"),
+        ({"callbacks": [STITCH], "grid": {"loss.alpha": [1.0]}}, "nothing in this method takes 'loss.alpha'"),
+        ({"callbacks": [STITCH], "grid": {"alpha": [-1.0]}}, "^methods.A, alpha -1.0: alpha must be positive"),
+        ({"callbacks": [STITCH], "grid": {"alpha": []}}, r"^methods\.A\.grid\.alpha: expected at least one value"),
+        (
+            {"callbacks": [STITCH], "grid": {"alpha": 0.4}},
+            r"^methods\.A\.grid\.alpha: expected a list of values, got 0.4",
+        ),
+        ({"callbacks": [SOFTEN, STITCH]}, "LabelSoftening comes before EStitchup"),
+        (method("TemperatureScaling", base="B"), "is derived from 'B', and there is no such method"),
+        (method("TemperatureScaling", base="A"), "is derived from 'A', which is derived from it"),
+        (method("Ensemble", base="Control", size=1), "size must be at least 2"),
+        (method("EstimatorMethod", estimator=LOGISTIC, callbacks=[SOFTEN]), "takes one augmentation such as EStitchup"),
+        (method("EstimatorMethod", estimator=LOGISTIC, copies=0), "copies must be at least 1"),
     ],
 )
-def test_a_mistake_is_told_by_name(method: MethodConfig, message: str):
+def test_a_mistake_is_told_by_name_before_the_first_fit(described: dict[str, Any], message: str, tmp_path: Path):
     with pytest.raises(ConfigError, match=message):
-        check_methods(digits_config(methods={"A": method}))
+        study(tmp_path, methods={"Control": {}, "A": described})
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"methods": {"A": MethodConfig(base="B", temperature=True)}}, "there is no method 'B'"),
-        ({"methods": {"A": MethodConfig(), "B": MethodConfig(base="A")}}, "would be the same as its base 'A'"),
-        ({"methods": {"A": MethodConfig(), "B": MethodConfig([STITCH], base="A")}}, "takes everything over"),
-        ({"methods": {"E-Mixup": MethodConfig(), "E Mixup": MethodConfig()}}, "would share a folder"),
-        ({"methods": {"A": MethodConfig([STITCH], {"alpha": []})}}, "expected at least one value"),
-        ({"methods": {"A": MethodConfig(ensemble=0)}}, "must be at least 1"),
+        ({"methods": {"E-Mixup": {}, "E Mixup": {}}}, "would share a folder"),
         ({"methods": {}}, "expected at least one"),
         ({"trials": 0}, "trials must be at least 1"),
-        ({"selection": SelectionConfig(fraction=1.0)}, "fraction must lie between"),
+        ({"split": {"class_path": "ColumSplit"}}, "^split: .*did you mean 'ColumnSplit'"),
+        ({"split": {"train_fraction": 2.0}}, "^split: train_fraction must lie between"),
+        ({"model": {"scaling": "l3"}}, "^model: .*scaling"),
+        ({"more_metrics": {"x": "torch.nn.ReLU"}}, r"^more_metrics\.x: .*subclass of"),
         (
             {
                 "methods": {
-                    "A": MethodConfig(),
-                    "B": MethodConfig(base="A", ensemble=2),
-                    "C": MethodConfig(base="B", temperature=True),
+                    "A": {},
+                    "B": method("TemperatureScaling", base="A"),
+                    "C": method("Ensemble", base="B"),
                 }
             },
-            "has a base itself",
+            "is derived from 'B', which has no fits of its own",
+        ),
+        (
+            {"methods": {"A": method("TemperatureScaling", base="B"), "B": method("TemperatureScaling", base="A")}},
+            "which is derived from it",
         ),
     ],
 )
-def test_contradictions_are_told(options: dict[str, object], message: str):
+def test_contradictions_are_told(options: dict[str, Any], message: str, tmp_path: Path):
     with pytest.raises(ConfigError, match=message):
-        digits_config(**options)
+        study(tmp_path, **options)
+
+
+def test_impossible_selections_are_told(tmp_path: Path):
+    with pytest.raises(ConfigError, match="fraction must lie between"):
+        SelectionConfig(fraction=1.0)
+    for metric, message in (("auprc", "did you mean 'aupr'"), ("accuracy", "no metric 'accuracy' that needs no thr")):
+        with pytest.raises(ConfigError, match=message):
+            study(tmp_path, selection=SelectionConfig(metric=metric))
+
+
+@dataclass
+class Average(DerivedMethod):
+    """Averages the logits of two methods."""
+
+    first: str
+    second: str
+
+    @property
+    def members(self) -> Sequence[Member]:
+        return [Member(self.first), Member(self.second)]
+
+    def combine(self, logits: Sequence[Tensor], parameters: Mapping[str, float]) -> Tensor:
+        return (logits[0] + logits[1]) / 2
+
+
+def test_a_derived_method_of_ones_own_takes_several_bases(tmp_path: Path):
+    from estitchup_pl.study import run_study
+
+    own = {"class_path": f"{__name__}.Average", "init_args": {"first": "Control", "second": "LR"}}
+    lr = method("EstimatorMethod", estimator=LOGISTIC)
+    config = digits_config(methods={"Own": own, "Control": {}, "LR": lr}, trials=1, epochs=2)
+    folder = run_study(config, StudyFolder(tmp_path))
+    one, other, mean = (folder.read_logits(name, 0, "logits").astype(float) for name in ("Control", "LR", "Own"))
+    assert abs(mean - (one + other) / 2).max() < 0.02

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small import STITCH, digits_config
+from small import SPLIT, STITCH, digits_config, method
 
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.study import MethodConfig, StudyConfig, StudyFolder, fitting, run_study
+from estitchup_pl.study import StudyConfig, StudyFolder, alone, run_study
 
 OPTIONS = {"trials": 1, "epochs": 2, "stack_size": 1}
 
@@ -25,24 +25,32 @@ class Fits:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, kill_before: int | None = None) -> None:
         self.names: list[str] = []
         self.kill_before = kill_before
-        original = fitting.fit_runs
+        original = alone.fit_runs
 
-        def fit_runs(runs, max_epochs, *, on_fitted, **options):
+        def fit_runs(runs, max_epochs, **options):
             for run in runs:  # a stack of one each, so that there is something between any two
                 if len(self.names) == self.kill_before:
                     raise KilledError
                 self.names.append(run.name)
-                original([run], max_epochs, on_fitted=on_fitted, **options)
+                yield from original([run], max_epochs, **options)
 
-        monkeypatch.setattr(fitting, "fit_runs", fit_runs)
+        monkeypatch.setattr(alone, "fit_runs", fit_runs)
 
 
 def finish(config: StudyConfig, path: Path) -> StudyFolder:
     return run_study(config, StudyFolder(path))
 
 
+def results(folder: StudyFolder) -> list[str]:
+    return list(map(str, folder.results().to_pylist()))  # as text, so that NaN is what it was
+
+
 def test_killed_anywhere_it_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    methods = {"A": MethodConfig([STITCH], {"alpha": [0.2, 0.8]}), "E": MethodConfig(base="A", ensemble=2)}
+    methods = {
+        "E": method("Ensemble", base="A", size=3),
+        "A": {"callbacks": [STITCH], "grid": {"alpha": [0.2, 0.8]}},
+        "E, scaled": method("TemperatureScaling", base="E"),
+    }
     config = digits_config(**OPTIONS, methods=methods)
     with monkeypatch.context() as patch:
         whole_fits = Fits(patch)
@@ -58,12 +66,14 @@ def test_killed_anywhere_it_goes_on_and_ends_the_same(tmp_path: Path, monkeypatc
             after = Fits(patch)
             resumed = finish(config, path)
         assert before.names + after.names == whole_fits.names
-        assert resumed.results().equals(whole.results())
+        assert results(resumed) == results(whole)
         np.testing.assert_array_equal(resumed.read_logits("E", 0, "logits"), whole.read_logits("E", 0, "logits"))
 
 
-def test_an_ensemble_killed_before_its_members_are_joined_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    config = digits_config(**OPTIONS, methods={"E": MethodConfig(ensemble=2)})
+def test_a_study_killed_before_its_logits_are_joined_goes_on_without_a_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = digits_config(**OPTIONS, methods={"A": {}, "E": method("Ensemble", base="A", size=2)})
     folder = finish(config, tmp_path)
     expected = folder.results()
     fits = Fits(monkeypatch)
@@ -74,12 +84,19 @@ def test_an_ensemble_killed_before_its_members_are_joined_goes_on(tmp_path: Path
     assert fits.names == []
 
 
+def test_ensembles_of_one_base_share_its_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    fits = Fits(monkeypatch)
+    methods = {"A": {}, **{f"E{size}": method("Ensemble", base="A", size=size) for size in (2, 3)}}
+    finish(digits_config(**OPTIONS, methods=methods), tmp_path)
+    assert len(fits.names) == len(set(fits.names)) == 2 * 3
+
+
 def test_what_needs_no_fit_can_be_added_later(finished: Path, monkeypatch: pytest.MonkeyPatch):
     fits = Fits(monkeypatch)
-    methods = {**digits_config().methods, "Scaled": MethodConfig(base="Control", temperature=True)}
+    methods = {**digits_config().methods, "Scaled": method("TemperatureScaling", base="Control")}
     folder = finish(digits_config(**OPTIONS, methods=methods), finished)
     assert fits.names == []
-    assert folder.record("Scaled", 0).temperature != 1
+    assert folder.record("Scaled", 0).parameters["temperature"] != 1
 
 
 @pytest.fixture
@@ -93,7 +110,7 @@ def test_what_is_there_is_kept_and_what_is_new_is_run(finished: Path, monkeypatc
     finish(digits_config(**OPTIONS), finished)
     assert fits.names == []
     own = digits_config(**OPTIONS)
-    more = {**own.methods, "Wide": MethodConfig([STITCH])}
+    more = {**own.methods, "Wide": {"callbacks": [STITCH]}}
     folder = finish(digits_config(**{**OPTIONS, "trials": 2, "stack_size": 4}, methods=more, name="other"), finished)
     assert {name.split(",")[0] for name in fits.names if "trial 0" in name} == {"Wide"}
     assert {name.split(",")[0] for name in fits.names if "trial 1" in name} == {"Control", "E-Stitchup", "Wide"}
@@ -103,9 +120,11 @@ def test_what_is_there_is_kept_and_what_is_new_is_run(finished: Path, monkeypatc
 def test_a_changed_configuration_is_refused_by_name(finished: Path):
     changes = {
         "epochs was 2 .* is 3 now": digits_config(**{**OPTIONS, "epochs": 3}),
-        r"unknown_classes was \[\"eight\", \"nine\"\]": digits_config(**OPTIONS, unknown_classes=[]),
-        r"methods\.E-Stitchup\.grid\.alpha was \[0\.2, 0\.8\]": digits_config(
-            **OPTIONS, methods={"E-Stitchup": MethodConfig([STITCH], {"alpha": [0.2, 0.4]})}
+        r"split\.init_args\.unknown_classes was \[\"eight\", \"nine\"\]": digits_config(
+            **OPTIONS, split={**SPLIT, "unknown_classes": []}
+        ),
+        r"methods\.E-Stitchup\.init_args\.grid\.alpha was \[0\.2, 0\.8\]": digits_config(
+            **OPTIONS, methods={"E-Stitchup": {"callbacks": [STITCH], "grid": {"alpha": [0.2, 0.4]}}}
         ),
     }
     for message, config in changes.items():

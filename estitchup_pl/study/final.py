@@ -1,0 +1,81 @@
+"""The third stage: fits on all training rows, whose predictions on the test rows are the results (Sec. 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from typing_extensions import override
+
+from estitchup_pl.data.splits import Split, SplitProtocol
+from estitchup_pl.store.labels import Rows
+from estitchup_pl.study.config import StudyConfig
+from estitchup_pl.study.curve import AccuracyCurve
+from estitchup_pl.study.folder import RunRecord
+from estitchup_pl.study.methods import DerivedMethod, NetworkMethod
+from estitchup_pl.study.stage import Fit, FitStage, Job
+from estitchup_pl.study.study import Study
+from estitchup_pl.study.thresholds import Thresholds
+
+
+class FinalFits(FitStage):
+    """Fits what the tables are about."""
+
+    name = "final"
+    text = "final fits"
+    own_file = "logits"
+
+    @override
+    def split(self, config: StudyConfig, outer: SplitProtocol, trial: int, number: int) -> SplitProtocol:
+        return outer
+
+    @override
+    def evaluated(self, parts: Split) -> Rows:
+        return parts.test
+
+    @override
+    def jobs(self, study: Study) -> Iterable[Job]:
+        return study.missing_fits(self, [run for run in study.unfinished() if not self._is_lost(study, *run)])
+
+    @override
+    def curve(self, study: Study, job: Job) -> AccuracyCurve | None:
+        found = study.found(job.method, job.trial) or {}
+        if job.number or "thresholds" not in found:
+            return None
+        rows = study.trials.curve_rows(self, job.trial)
+        config = study.config
+        return AccuracyCurve(rows, found["thresholds"]["intersection"], config.curve_every, config.epochs)
+
+    @override
+    def keep(self, study: Study, fit: Fit) -> None:
+        study.keep_logits(self, fit)
+
+    @override
+    def finish(self, study: Study) -> None:
+        for name, trial in study.unfinished():
+            method, found = study.methods[name], study.found(name, trial) or {}
+            members = None if self._is_lost(study, name, trial) else study.member_logits(self, name, trial)
+            if members is not None and isinstance(method, DerivedMethod):
+                logits = method.combine(members, found["parameters"])
+                study.folder.write_logits(name, trial, self.own_file, logits.numpy())
+            study.folder.write_run(self._record(study, name, trial, diverged=members is None))
+
+    def _record(self, study: Study, name: str, trial: int, diverged: bool) -> RunRecord:
+        division, found = study.trials.division(self, trial), study.found(name, trial) or {}
+        has_epochs = any(isinstance(study.methods[member.method], NetworkMethod) for member in study.members(name))
+        return RunRecord(
+            name,
+            trial,
+            class_names=division.class_names,
+            threshold_class_names=study.trials.division(Thresholds(), trial).class_names,
+            thresholds=found.get("thresholds", {}),
+            chosen=study.chosen(name, trial),
+            selection=study.scores(study.members(name)[0].method, trial),
+            parameters=found.get("parameters", {}),
+            train_rows=len(division.train),
+            epochs=study.config.epochs if has_epochs else 0,
+            diverged=diverged,
+        )
+
+    def _is_lost(self, study: Study, method: str, trial: int) -> bool:
+        """Whether a fit for the thresholds has diverged."""
+        return bool((study.found(method, trial) or {}).get("diverged"))
