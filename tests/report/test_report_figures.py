@@ -223,6 +223,12 @@ def test_bands_reach_one_standard_deviation_within_what_is_possible() -> None:
     assert band([[0.0], [0.5]])[0][1] == 0
 
 
+def test_thresholds_lie_closer_where_overconfident_confidences_crowd() -> None:
+    near_one = [f"0.{'9' * nines}{digit}" for nines in (3, 4, 5) for digit in range(1, 10)]
+    expected = [*(f"{step / 100:.2f}" for step in range(100)), "0.995", "0.999", *near_one, "1"]
+    assert PLOT_GRID.tolist() == [float(text) for text in expected]
+
+
 def test_long_curves_are_thinned_and_shortened_to_the_shortest(runs: StudyRuns) -> None:
     def run_of(epochs: int, level: float) -> Any:
         columns = {name: np.full(epochs, level) for name in ("accuracy", "accuracy_id", "accuracy_none")}

@@ -68,6 +68,8 @@ def test_paper_values_stand_beside_its_six_methods_and_nothing_beside_others() -
     assert rows_of(tables, "table-1")["Control"][2:] == ("0.9698 (0.0010)", "0.8913 (0.0026)")
     assert rows_of(tables, "table-1")["Forest"][2:] == ("–", "–")
     assert rows_of(tables, "table-2")["Control"] == ("0.5000", "–", "–", "–", "–", "0.9072")
+    assert tables.to_json()["paper"]["table2"]["E-Mixup"] == 0.9789
+    assert hand_made({"Control": values}).to_json()["paper"] is None
     assert rows_of(tables, "table-3a")["Control"] == ("0.999997", "–", "–", "–", "0.93", "0.82", "0.72", "0.82")
 
 
