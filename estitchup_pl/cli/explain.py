@@ -7,10 +7,8 @@ walked a second time, in its order, and the first thing that does not fit is sai
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -20,15 +18,13 @@ import yaml
 from jsonargparse import Namespace
 from jsonargparse._actions import ActionConfigFile
 from jsonargparse._typehints import ActionTypeHint
-from yaml import MappingNode, Node, ScalarNode, SequenceNode
+from yaml import MappingNode, Node, SequenceNode
 
-from estitchup_pl.cli import given
+from estitchup_pl.cli import given, values
 from estitchup_pl.cli.hints import (
     Parameter,
     accepts,
     bases,
-    choices,
-    in_words,
     item_hint,
     parameters,
     subclasses,
@@ -71,24 +67,24 @@ class _Walk:
 
     def words(self, words: Sequence[str]) -> None:
         loose = list(itertools.takewhile(lambda word: not word.startswith("--"), words))
-        for name, values in given.options(words):
+        for name, written in given.options(words):
             action = self.actions.get(name, self.actions.get(name.removesuffix("+")))
             if isinstance(action, ActionConfigFile):
-                self.file(Path(*values))
+                self.file(Path(*written))
             elif action is None or isinstance(action, ActionTypeHint):
                 keys = name.lstrip("-").removesuffix("+").split(".")
                 if not name.endswith("+"):
                     self.lengths.pop(tuple(keys), None)
-                if len(values) != 1 and any(place == tuple(keys[: len(place)]) for place in self.hints):
-                    raise ConfigError(f"{name}: expected one value, got {' '.join(values) or 'none'}")
+                if len(written) != 1 and any(place == tuple(keys[: len(place)]) for place in self.hints):
+                    raise ConfigError(f"{name}: expected one value, got {' '.join(written) or 'none'}")
                 if keys[-1] != "help":
-                    self.option(name, keys, given.word(" ".join(values)))
+                    self.option(name, keys, given.word(" ".join(written)))
             elif action.choices:
-                for value in values:
-                    _choose(name, value, [str(choice) for choice in action.choices])
+                for word in written:
+                    values.check_choice(name, word, [str(choice) for choice in action.choices])
             if action is not None:
                 self.given.add(_place(action.dest))
-                loose += values if action.nargs == 0 else []
+                loose += written if action.nargs == 0 else []
         if len(loose) < len(self.positionals):
             action = self.positionals[len(loose)]
             raise ConfigError(f"{action.metavar} is missing: {action.help}")
@@ -129,7 +125,7 @@ class _Walk:
         if key in ("init_args", "dict_kwargs"):
             return self.inside(where, hint, place, rest, node)
         if key == "class_path":
-            return self.bind(place, hint, _named(where, hint, node))
+            return self.bind(place, hint, values.named_class(where, hint, node))
         if (value := value_hint(hint)) is not None:
             return self.inside(where, value, (*place, key), rest, node)
         if (argument := self.argument(where, hint, place, key)) is not None:
@@ -168,12 +164,12 @@ class _Walk:
                 self.append(given.at_line(where, part.start_mark.line + 1), item, place, part)
         elif isinstance(node, MappingNode):
             self.mapping(where, hint, place, node)
-        elif bases(hint) and (_names_class(hint, node) or not accepts(hint, given.plain(node))):
-            self.bind(place, hint, _named(where, hint, node))
-        elif item is not None and _names_class(item, node):  # --callbacks+=EMixup
+        elif bases(hint) and (values.find_class(hint, node) or not accepts(hint, given.plain(node))):
+            self.bind(place, hint, values.named_class(where, hint, node))
+        elif item is not None and values.find_class(item, node):  # --callbacks+=EMixup
             self.append(where, item, place, node)
         else:
-            _leaf(where, hint, place, node)
+            values.check_value(where, hint, place[-1], node)
 
     def append(self, where: str, hint: Any, place: _Place, node: Node) -> None:
         self.kinds.pop(place, None)
@@ -184,9 +180,9 @@ class _Walk:
     def mapping(self, where: str, hint: Any, place: _Place, node: Node) -> None:
         entries = dict(given.entries(node))
         if "class_path" in entries:
-            self.bind(place, hint, _named(where, hint, entries.pop("class_path")))
+            self.bind(place, hint, values.named_class(where, hint, entries.pop("class_path")))
         elif not bases(hint) and value_hint(hint) is None:
-            return _leaf(where, hint, place, node)
+            return values.check_value(where, hint, place[-1], node)
         for key, part in entries.items():
             if key in ("init_args", "dict_kwargs"):
                 self.mapping(where, hint, place, part)
@@ -210,55 +206,6 @@ class _Walk:
         for place in needed:
             if place not in self.given:
                 raise ConfigError(f"the option {_option(place)} is missing")
-
-
-def _leaf(where: str, hint: Any, place: _Place, node: Node) -> None:
-    if accepts(hint, given.plain(node)):
-        return
-    if isinstance(node, ScalarNode):
-        _choose(where, node.value, choices(hint))
-    advice = ""
-    if accepts(hint, given.as_text(node)):  # numbers, no, on and the like, where names are wanted
-        text = json.dumps(given.as_text(node), ensure_ascii=False)
-        advice = "; names are text, so quote them: " + (
-            f"{where} '{text}'" if where[0] == "-" else f"{place[-1]}: {text}"
-        )
-    raise ConfigError(f"{where}: expected {in_words(hint)}, got {given.shown(node)}{advice}")
-
-
-def _choose(where: str, word: str, allowed: Sequence[str]) -> None:
-    if allowed and word not in allowed:
-        raise ConfigError(f"{where}: expected one of {', '.join(allowed)}, got {word!r}{did_you_mean(word, allowed)}")
-
-
-def _names_class(hint: Any, node: Node) -> bool:
-    if not isinstance(node, ScalarNode):
-        return False
-    name = str(node.value)
-    return "." in name or name in {kind.__name__ for kind in subclasses(bases(hint))}
-
-
-def _named(where: str, hint: Any, node: Node) -> Any:
-    """The class or function that a scalar names."""
-    name = str(node.value)
-    if "." in name:
-        return _imported(name, where)
-    known = {kind.__name__: kind for kind in subclasses(bases(hint))}
-    if name not in known:
-        raise ConfigError(f"{where}: there is no class {name!r}{did_you_mean(name, known)}")
-    return known[name]
-
-
-def _imported(path: str, where: str) -> Any:
-    place, _, name = path.rpartition(".")
-    try:
-        module = importlib.import_module(place)
-        return getattr(module, name)
-    except AttributeError:
-        public = [known for known in dir(module) if not known.startswith("_")]
-        raise ConfigError(f"{where}: there is no class {name!r} in {place}{did_you_mean(name, public)}") from None
-    except Exception as error:  # whatever a user's module raises
-        raise ConfigError(f"{where}: {place} cannot be imported ({type(error).__name__}: {error})") from error
 
 
 def _place(dest: str) -> _Place:

@@ -91,15 +91,16 @@ def _quiet_lightning() -> Iterator[None]:
 def _progress(console: Console) -> Iterator[Reporter]:
     """A bar for each stage on a terminal; a line for each stage elsewhere."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bars = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+    bars = Progress(*columns, TimeRemainingColumn(), console=console)
     began = time.monotonic()
 
     def report(stage: Stage, fits: int, epochs: int) -> Callable[[int], None]:
         text = f"{stage.text}: {fits} {'fit' if fits == 1 else 'fits'} of {epochs} epochs"
         if not console.is_terminal:
             console.print(f"[{time.monotonic() - began:6.0f} s] {text}", highlight=False, markup=False)
+            return lambda passed: None
         task = bars.add_task(text, total=fits * epochs)
         return lambda passed: bars.advance(task, passed)
 
-    with bars:
+    with bars if console.is_terminal else contextlib.nullcontext():
         yield report

@@ -286,6 +286,10 @@ def test_options_that_do_not_go_together_are_no_traceback(run: Run) -> None:
             "EmbeddingDataModule has no argument 'batch_sise'; did you mean 'batch_size'?",
         ),
         (["fit", "--data.batch_size=seven"], '--data.batch_size: expected a whole number, got "seven"'),
+        (
+            ["fit", "--data.store=./some.where/v1.2", "--data.modalities=[a.b]", "--data.batch_size=seven"],
+            '--data.batch_size: expected a whole number, got "seven"',
+        ),
         (["fit", "--data.split=TrialSplt"], "no class 'TrialSplt'; did you mean 'TrialSplit'?"),
         (
             ["fit", "--data.split=TrialSplit", "--data.split.trail=2"],
