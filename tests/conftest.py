@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+settings.register_profile("suite", deadline=None)  # the first call of a test may import for seconds
+settings.load_profile("suite")
 settings.register_profile("mutants", max_examples=16, derandomize=True, database=None, deadline=None)
 
 collect_ignore_glob = ["*/conftest.py"]  # they hold fixtures, no doctests, and share one name
