@@ -79,3 +79,15 @@ def batch_generator(
         tensor(True)
     """
     return keyed_generator(global_seed(), name, epoch, batch, rank, device=device)
+
+
+def stream_key(seed: int, purpose: str) -> tuple[int, int]:
+    """Two words that name the numbers of a run for one purpose, see :mod:`~estitchup_pl.functional.random_bits`.
+
+    Example:
+        >>> stream_key(0, "shuffle")[0] == stream_key(0, "dropout")[0]
+        True
+        >>> stream_key(0, "shuffle") == stream_key(1, "shuffle")
+        False
+    """
+    return derive_seed(seed), derive_seed(purpose)

@@ -21,21 +21,11 @@ from training import SMALL, classifier, data, trainer, weights
 from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.callbacks import EMixup, EStitchup, LabelSoftening, OODThreshold, PredictionWriter
 from estitchup_pl.data.splits import ThresholdSplit, TrialSplit
-from estitchup_pl.seeding import run_seed
-from estitchup_pl.stacking import Run, StackedClassifier, StackedDataModule
 
 METHODS = {
     "control": list,
     "soft_e_mixup": lambda: [EMixup(), LabelSoftening()],
     "e_stitchup": lambda: [EStitchup(), OODThreshold()],
-}
-STACKED = {
-    "control": list,
-    "soft_control": lambda: [LabelSoftening()],
-    "e_mixup": lambda: [EMixup()],
-    "e_stitchup": lambda: [EStitchup()],
-    "soft_e_mixup": lambda: [EMixup(), LabelSoftening()],
-    "soft_e_stitchup": lambda: [EStitchup(), LabelSoftening()],
 }
 ODD = 137
 """Rows of the store that are evaluated; they do not divide evenly among processes or batches."""
@@ -71,29 +61,6 @@ def resume(folder: Path) -> dict[str, bool]:
     return equal
 
 
-def stack(folder: Path) -> dict[str, bool]:
-    """Tell for each method whether a run of a stack ends with the weights of the same run alone, to 1e-4."""
-
-    def runs() -> list[Run]:
-        splits = [ThresholdSplit(TrialSplit(trial, 0.6), trial, held_out=2) for trial in range(len(STACKED))]
-        return [
-            Run(name, classifier(), data(split=split, store=store, batch_size=8), callbacks(), seed)
-            for seed, ((name, callbacks), split) in enumerate(zip(STACKED.items(), splits, strict=True))
-        ]
-
-    store = blobs_store(ODD)
-    together, alone = runs(), runs()
-    trainer(folder, 3, limit_val_batches=0, **several()).fit(StackedClassifier(together), StackedDataModule(together))
-    equal = {}
-    for own, single in zip(together, alone, strict=True):
-        with run_seed(single.seed):
-            options = {"callbacks": single.callbacks, "limit_val_batches": 0, **several()}
-            trainer(folder, 3, **options).fit(single.model, single.data)
-        pairs = zip(own.model.parameters(), single.model.parameters(), strict=True)
-        equal[own.name] = all(torch.allclose(one, two, 1e-4, 1e-4 * float(two.abs().max())) for one, two in pairs)
-    return equal
-
-
 def evaluate(folder: Path, out: str) -> dict[str, float]:
     """Test the checkpoint and write its predictions."""
     model = EmbeddingClassifier.load_from_checkpoint(folder / "model.ckpt", network=SMALL)
@@ -106,7 +73,7 @@ def evaluate(folder: Path, out: str) -> dict[str, float]:
 
 def main(folder: Path) -> None:
     """Do all of it and leave the results as JSON."""
-    results = {"resume": resume(folder), "stack": stack(folder), "test": evaluate(folder, "several.parquet")}
+    results = {"resume": resume(folder), "test": evaluate(folder, "several.parquet")}
     if os.environ.get("RANK", "0") == "0":
         (folder / "results.json").write_text(json.dumps(results))
 

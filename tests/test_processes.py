@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from processes import METHODS, ODD, STACKED, evaluate, fit, resume
+from processes import METHODS, ODD, evaluate, fit, resume
 
 TESTS = Path(__file__).parent
 
@@ -66,10 +66,6 @@ def test_a_resumed_fit_on_two_processes_is_bit_equal(two: dict[str, Any]) -> Non
 
 def test_a_resumed_fit_is_bit_equal(tmp_path: Path) -> None:
     assert resume(tmp_path) == dict.fromkeys(METHODS, True)
-
-
-def test_a_stack_on_two_processes_is_its_runs_on_two_processes(two: dict[str, Any]) -> None:
-    assert two["stack"] == dict.fromkeys(STACKED, True)
 
 
 def test_processes_draw_their_own_numbers(folder: Path, two: Any, tmp_path: Path) -> None:

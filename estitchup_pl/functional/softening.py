@@ -35,8 +35,13 @@ def soften_labels(targets: Tensor, softness: float | Tensor, *, class_mask: Tens
     amount = torch.as_tensor(softness, dtype=targets.dtype)  # a number is checked without waiting for a GPU
     if not bool(((amount >= 0) & (amount <= 1)).all()):
         raise ConfigError(f"softness: expected a number from 0 to 1, got {softness}; 0.1 is usual")
+    return spread_softly(targets, amount.to(targets.device), class_mask)
+
+
+def spread_softly(targets: Tensor, softness: Tensor, class_mask: Tensor | None) -> Tensor:
+    """Do what :func:`soften_labels` does without looking at the values, for which a GPU would have to be waited for."""
     is_zero = targets == 0
     if class_mask is not None:
         is_zero = is_zero & class_mask
     share = is_zero.sum(dim=-1, keepdim=True).to(torch.promote_types(targets.dtype, torch.float32)).reciprocal()
-    return torch.where(is_zero, share.to(targets.dtype), (targets - amount.to(targets.device)).clamp(min=0))
+    return torch.where(is_zero, share.to(targets.dtype), (targets - softness).clamp(min=0))

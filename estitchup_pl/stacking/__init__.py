@@ -1,15 +1,13 @@
-"""Many runs as one fit: each keeps its own split, seed, callbacks, optimizer and schedule.
+"""Many runs as one program: each keeps its own rows, classes, seed, augmentation, rates and weights.
 
-The runs are ordinary data modules, classifiers and callbacks. What they share is the network: their weights are
-slices of one stack of weights, so that a layer of all runs is one batched matrix product, and the bookkeeping of a
-training step is done once for all of them.
+The runs are ordinary data modules, classifiers and callbacks. What a program knows of them it does for all at once:
+their weights, moments, batches and random numbers have a first axis over runs, and the number of operations of a
+training step does not depend on how many there are.
 """
 
 from __future__ import annotations
 
-from estitchup_pl.stacking.classifier import StackedClassifier
-from estitchup_pl.stacking.data import StackedDataModule
-from estitchup_pl.stacking.fit import FittedRun, fit_runs
-from estitchup_pl.stacking.run import Run
+from estitchup_pl.stacking.fit import fit_runs
+from estitchup_pl.stacking.run import FittedRun, Run
 
-__all__ = ["FittedRun", "Run", "StackedClassifier", "StackedDataModule", "fit_runs"]
+__all__ = ["FittedRun", "Run", "fit_runs"]

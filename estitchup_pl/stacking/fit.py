@@ -1,38 +1,33 @@
-"""Fitting a list of runs in stacks of a size that pays."""
+"""Fitting a list of runs: in stacks where a program knows what they do, one by one otherwise."""
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-import psutil
 import torch
+from lightning.fabric import Fabric
+from typing_extensions import override
 
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.stacking.classifier import StackedClassifier
-from estitchup_pl.stacking.data import StackedDataModule
-from estitchup_pl.stacking.run import Run
+from estitchup_pl.seeding import run_seed
+from estitchup_pl.stacking.compiling import Compile, choose_compile
+from estitchup_pl.stacking.program import Program
+from estitchup_pl.stacking.recipe import Recipe, read_recipe
+from estitchup_pl.stacking.run import FittedRun, Run
 
-CPU_WEIGHTS = 8_000_000
-"""Weights of all runs that one fit on a CPU takes: more only crowd its caches."""
+CPU_RUNS = 6
+"""Runs that a program on a CPU takes: more only crowd its caches."""
 
 MEMORY_SHARE = 0.5
 """Share of the free memory that a stack may take."""
 
-
-@dataclass(frozen=True)
-class FittedRun:
-    """A run that has ended.
-
-    Attributes:
-        run: The run; its classifier is an ordinary fitted one on the CPU.
-        diverged: Whether its loss was no longer finite at the end of an epoch.
-    """
-
-    run: Run
-    diverged: bool
+PRECISIONS = ("32-true", "bf16-mixed")
+"""What a program computes in; runs in other precisions are fitted one by one."""
 
 
 def fit_runs(
@@ -43,58 +38,157 @@ def fit_runs(
     accelerator: str = "auto",
     devices: int | str = 1,
     precision: Any = "32-true",
+    compile: Compile = "auto",
 ) -> Iterator[FittedRun]:
     """Fit runs in stacks; run by run the result is that of a fit of its own.
+
+    Runs whose classes a program knows (:mod:`~estitchup_pl.stacking.recipe`) and that have the same layers are
+    trained together. All others are fitted one by one by Lightning's Trainer, without validation.
 
     Args:
         runs: The runs, see :class:`Run`.
         max_epochs: Epochs of each.
         stack_size: Runs that are fitted at once; ``"auto"`` takes what pays on the device and fits its memory.
         accelerator: As for :class:`lightning.pytorch.Trainer`.
-        devices: As for :class:`lightning.pytorch.Trainer`.
+        devices: As for :class:`lightning.pytorch.Trainer`; on several, runs are fitted one by one.
         precision: As for :class:`lightning.pytorch.Trainer`.
+        compile: ``"graph"`` makes each step one launch on a GPU, ``"inductor"`` also fuses what it is made of (after
+            some seconds of compiling), ``"none"`` neither; ``"auto"`` is ``"inductor"`` on a GPU, ``"none"`` on a CPU.
 
     Returns:
         Generator of the runs, each as soon as its stack has ended; the next stack begins when it is asked for more.
 
     Raises:
-        ConfigError: If ``stack_size`` is less than one, or the runs cannot be stacked.
+        ConfigError: If ``stack_size`` is less than one, two runs have one name, or an option does not exist.
     """
     if stack_size != "auto" and stack_size < 1:
         raise ConfigError(f'stack_size must be at least 1, or "auto", got {stack_size}')
-    return _fit_stacks(
-        runs, stack_size, max_epochs=max_epochs, accelerator=accelerator, devices=devices, precision=precision
+    names = [run.name for run in runs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two runs are called {name!r}: give each a name of its own")
+    fabric = Fabric(accelerator=accelerator, devices=1, precision=precision if precision in PRECISIONS else "32-true")
+    compile = choose_compile(compile, fabric.device)
+    trainer = {"max_epochs": max_epochs, "accelerator": accelerator, "devices": devices, "precision": precision}
+    return _fit_all(runs, fabric, stack_size, compile, trainer)
+
+
+def _fit_all(
+    runs: Sequence[Run], fabric: Fabric, stack_size: int | Literal["auto"], compile: Compile, trainer: dict[str, Any]
+) -> Iterator[FittedRun]:
+    stackable = trainer["devices"] in (1, "1", "auto") and trainer["precision"] in PRECISIONS
+    recipes = {run: read_recipe(run) if stackable else None for run in runs}
+    known = [(run, recipe) for run, recipe in recipes.items() if recipe]
+    shapes = list(dict.fromkeys(recipe.shape for _, recipe in known))
+    # Runs of like length side by side, so that few wait for others at the end of an epoch.
+    known.sort(key=lambda pair: (shapes.index(pair[1].shape), len(pair[0].data.parts.train)))
+    for _, group in groupby(known, key=lambda pair: pair[1].shape):
+        waiting = list(group)
+        while waiting:
+            size = _affordable(waiting[0][0], fabric.device) if stack_size == "auto" else stack_size
+            stack, waiting = waiting[:size], waiting[size:]
+            yield from fit_stack(stack, trainer["max_epochs"], fabric, compile)
+    for run, recipe in recipes.items():
+        if recipe is None:
+            yield fit_alone(run, trainer)
+
+
+def fit_stack(
+    stack: Sequence[tuple[Run, Recipe]], max_epochs: int, fabric: Fabric, compile: Compile
+) -> list[FittedRun]:
+    """Train runs of one shape as one program.
+
+    Args:
+        stack: The runs and their recipes.
+        max_epochs: Epochs of each.
+        fabric: Knows device and precision.
+        compile: See :mod:`~estitchup_pl.stacking.compiling`.
+    """
+    runs, recipes = zip(*sorted(stack, key=lambda pair: pair[1].mixer), strict=True)
+    for run in runs:
+        prepare(run, fabric.device if run.watch else torch.device("cpu"))
+    program = Program(runs, recipes, fabric.device, fabric.autocast, compile)
+    running = dict(enumerate(runs))
+    for epoch in range(max_epochs):
+        program.begin_epoch(epoch, running)
+        for _ in range(max(program.steps[position] for position in running)):
+            program.step()
+        losses = program.mean_losses()
+        for position, run in list(running.items()):
+            if run.watch:
+                program.load_into(run.model, position)
+                run.watch(epoch + 1, run.model)
+            if not math.isfinite(losses[position]):
+                _warn_of_divergence(run, epoch)
+                del running[position]
+        if not running:
+            break
+    for position, run in enumerate(runs):
+        run.model.cpu()
+        program.load_into(run.model, position)
+    return [FittedRun(run, position not in running) for position, run in enumerate(runs)]
+
+
+def fit_alone(run: Run, options: dict[str, Any]) -> FittedRun:
+    """Fit one run with Lightning's Trainer, whatever it is made of."""
+    watcher = _Watcher(run)
+    trainer = pl.Trainer(
+        **options,
+        callbacks=[*run.callbacks, watcher],
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with run_seed(run.seed):
+        trainer.fit(run.model, run.data)
+    run.model.cpu()
+    return FittedRun(run, watcher.diverged)
+
+
+class _Watcher(pl.Callback):
+    """Does for a fit of its own what the loop of a stack does at the end of an epoch."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.diverged = False
+
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._run.watch:
+            self._run.watch(trainer.current_epoch + 1, self._run.model)
+        loss = trainer.callback_metrics.get("train/loss")
+        if loss is not None and not bool(loss.isfinite()):
+            _warn_of_divergence(self._run, trainer.current_epoch)
+            self.diverged = trainer.should_stop = True
+
+
+def prepare(run: Run, device: torch.device) -> None:
+    """Divide the rows of a run and build its network, as its Trainer would have."""
+    with run_seed(run.seed):
+        run.data.setup("fit")
+        run.data.describe_to(run.model)
+        run.model.configure_model()
+    run.model.to(device)
+
+
+def _warn_of_divergence(run: Run, epoch: int) -> None:
+    warnings.warn(
+        f"{run.name}: the loss is not finite after epoch {epoch}; this run ends here, the others go on. Lower its "
+        "learning rate, or look for embeddings that are not finite",
+        stacklevel=2,
     )
 
 
-def _fit_stacks(runs: Sequence[Run], stack_size: int | Literal["auto"], **options: Any) -> Iterator[FittedRun]:
-    # Runs of like length side by side, so that few wait for others at the end of an epoch.
-    waiting = sorted(runs, key=lambda run: len(run.data.parts.train))
-    while waiting:
-        trainer = pl.Trainer(
-            **options,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        size = _affordable(waiting[0], trainer) if stack_size == "auto" else stack_size
-        stack, waiting = waiting[:size], waiting[size:]
-        model = StackedClassifier(stack)
-        trainer.fit(model, StackedDataModule(stack))
-        for run in stack:
-            yield FittedRun(run, run.name in model.diverged)
-
-
-def _affordable(run: Run, trainer: pl.Trainer) -> int:
+def _affordable(run: Run, device: torch.device) -> int:
     """Estimate how many runs like this one the device takes at once."""
-    device = trainer.strategy.root_device
+    if device.type != "cuda":
+        return CPU_RUNS
     classes = len(run.data.labels.present(run.data.parts.train))
     dim = sum(run.data.modalities.values())
     with torch.device("meta"):
         weights = sum(weight.numel() for weight in run.model.build_network(dim, classes).parameters())
     # Weights, gradients, two moments and the products of a step; a batch and what mixing makes of it.
     needed = 4 * (6 * weights + 6 * run.data.batch_size * dim)
-    if device.type == "cuda":
-        return max(1, int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[0] / needed))
-    return max(1, min(CPU_WEIGHTS // weights, int(MEMORY_SHARE * psutil.virtual_memory().available / needed)))
+    return max(1, int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[0] / needed))

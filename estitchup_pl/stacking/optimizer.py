@@ -1,111 +1,132 @@
-"""The optimizers and schedules of all runs, as one optimizer."""
+"""AdamW for all runs as one optimizer, whose every setting is a tensor over runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
 
-from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
 
-from estitchup_pl.errors import ConfigError
+from estitchup_pl.stacking.recipe import OptimizerRecipe, Recipe
 
+Settings = npt.NDArray[np.float64]
+"""What each run's step is made of, ``(steps, 8, runs)``, see :func:`settings_of_epoch`."""
 
-@dataclass
-class RunOptimizer:
-    """Optimizer and schedule of one run, as its classifier configured them.
-
-    Attributes:
-        optimizer: Works on the run's own weights.
-        scheduler: Its schedule, if any.
-        interval: ``"step"`` or ``"epoch"``.
-    """
-
-    optimizer: Optimizer
-    scheduler: LRScheduler | None = None
-    interval: str = "epoch"
-
-    @classmethod
-    def of(cls, name: str, configured: Any) -> RunOptimizer:
-        """Understand what ``configure_optimizers`` of the run called ``name`` returned.
-
-        Raises:
-            ConfigError: If it is not one optimizer with at most one schedule that needs no metric.
-        """
-        if isinstance(configured, Optimizer):
-            return cls(configured)
-        if isinstance(configured, dict) and isinstance(configured.get("optimizer"), Optimizer):
-            schedule = configured.get("lr_scheduler", {"scheduler": None})
-            if not isinstance(schedule, dict):
-                schedule = {"scheduler": schedule}
-            scheduler = schedule["scheduler"]
-            if isinstance(scheduler, LRScheduler | None) and not isinstance(scheduler, ReduceLROnPlateau):
-                return cls(configured["optimizer"], scheduler, schedule.get("interval", "epoch"))
-        raise ConfigError(
-            f"{name}: a run of a stack needs one optimizer with at most one schedule that follows no metric, got "
-            f"{configured!r}; fit this run alone"
-        )
-
-    def advance(self, interval: str) -> None:
-        """Step the schedule if it moves at this interval."""
-        if self.scheduler is not None and self.interval == interval:
-            self.scheduler.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        """State of optimizer and schedule."""
-        return {
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
+Update = Callable[..., None]
 
 
-class StackedOptimizer(Optimizer):
-    """Steps the optimizer of each run on that run's share of the gradients.
+def settings_of_epoch(
+    recipes: Sequence[Recipe], steps: Sequence[int], epoch: int, running: Collection[int]
+) -> Settings:
+    """Settings of each step of an epoch; those of a run that takes no part change nothing.
 
     Args:
-        parameters: Weights of the stack.
-        runs: Optimizer of each run.
-        share_gradients: Called with a run before its optimizer steps.
+        recipes: Recipe of each run.
+        steps: Steps that an epoch of each run has.
+        epoch: Number of the epoch.
+        running: Runs that still train.
 
-    Attributes:
-        active: Runs that take part in the step at hand.
+    Returns:
+        ``(steps, 8, runs)``: learning rate, weight decay, both betas, epsilon, both bias corrections, and the number
+        of the step, counted from 1.
+    """
+    settings = np.zeros((max(steps), 8, len(recipes)))
+    settings[:, 2:4], settings[:, 4:] = 1.0, 1.0
+    for run in running:
+        settings[: steps[run], :, run] = _settings_of_run(recipes[run].optimizer, steps[run], epoch)
+    return settings
+
+
+@lru_cache(maxsize=64)
+def _settings_of_run(own: OptimizerRecipe, count: int, epoch: int) -> Settings:
+    step = np.arange(epoch * count + 1, epoch * count + count + 1)
+    fixed = np.broadcast_to([own.weight_decay, *own.betas, own.eps], (count, 4))
+    corrections = 1 - np.array(own.betas) ** step[:, None]
+    return np.column_stack([own.rates(epoch, count), fixed, corrections, step])
+
+
+def adamw(
+    weights: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    means: Sequence[Tensor],
+    squares: Sequence[Tensor],
+    settings: Tensor,
+) -> None:
+    """One step of AdamW on stacked weights, in place.
+
+    A run whose learning rate is 0 and whose betas are 1 keeps everything as it is.
+
+    Args:
+        weights: Each ``(runs, in, out)``.
+        gradients: Their gradients, laid out as they are.
+        means: First moments, changed in place.
+        squares: Second moments, changed in place.
+        settings: ``(8, runs)``, see :func:`settings_of_epoch`.
+    """
+    rate, decay, beta1, beta2, eps, correction1, correction2, _ = settings[..., None, None].unbind()
+    for weight, gradient, mean, square in zip(weights, gradients, means, squares, strict=True):
+        mean.lerp_(gradient, 1 - beta1)
+        square.lerp_(gradient.square(), 1 - beta2)
+        change = mean / correction1 / ((square / correction2).sqrt() + eps)
+        weight.copy_(weight * (1 - rate * decay) - rate * change)
+
+
+class StackedAdamW:
+    """Steps the weights of all runs.
+
+    Args:
+        weights: Each ``(runs, in, out)``.
+        steps: Steps that the longest epoch has.
+        update: :func:`adamw`, or what a compiler has made of it.
     """
 
-    def __init__(
-        self,
-        parameters: Iterable[nn.Parameter],
-        runs: list[RunOptimizer],
-        share_gradients: Callable[[int], None],
-    ) -> None:
-        super().__init__(parameters, {})
-        self.runs = runs
-        self.active: Collection[int] = range(len(runs))
-        self._share_gradients = share_gradients
+    def __init__(self, weights: Sequence[Tensor], steps: int, update: Update = adamw) -> None:
+        self._update = update
+        self._weights = weights
+        self._means = [torch.zeros_like(weight) for weight in weights]
+        self._squares = [torch.zeros_like(weight) for weight in weights]
+        self._table = torch.zeros(steps, 8, weights[0].shape[0], device=weights[0].device)
+        self._settings: Settings = np.zeros(())
+        self._step = np.zeros(0)
 
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Step the active runs, then their schedules."""
-        loss = None if closure is None else closure()
-        for run in self.active:
-            self._share_gradients(run)
-            own = self.runs[run]
-            own.optimizer.step()
-            own.optimizer.zero_grad()
-            own.advance("step")
-        return loss
+    def begin_epoch(self, settings: Settings) -> None:
+        """Take the settings of an epoch."""
+        self._settings = settings
+        # On a CPU one fused kernel steps all runs that are at the same point of the same schedule.
+        self._is_uniform = (settings == settings[..., :1]).all(axis=(1, 2)) & (settings[:, 0, 0] > 0)
+        self._table[: len(settings)].copy_(torch.from_numpy(settings))
 
-    def state_dict(self) -> dict[str, Any]:
-        """States of all runs, in their order."""
-        return {"runs": [run.state_dict() for run in self.runs]}
+    def step(self, step: Tensor, gradients: Sequence[Tensor]) -> None:
+        """Step with the settings of step ``step`` of the epoch, an int64 scalar on the device."""
+        if step.is_cpu and self._is_uniform[int(step)]:
+            self._step_fused(self._settings[int(step), :, 0], gradients)
+        else:
+            self._update(
+                self._weights,
+                gradients,
+                self._means,
+                self._squares,
+                self._table.index_select(0, step.view(1)).squeeze(0),
+            )
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the states of all runs."""
-        for run, state in zip(self.runs, state_dict["runs"], strict=True):
-            run.load_state_dict(state)
+    def _step_fused(self, settings: npt.NDArray[np.float64], gradients: Sequence[Tensor]) -> None:
+        rate, decay, beta1, beta2, eps, _, _, number = settings.tolist()
+        step = torch.tensor(number)
+        torch._fused_adamw_(
+            list(self._weights),
+            [gradient.contiguous() for gradient in gradients],
+            self._means,
+            self._squares,
+            [],
+            [step] * len(self._weights),
+            lr=rate,
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=decay,
+            eps=eps,
+            amsgrad=False,
+            maximize=False,
+        )

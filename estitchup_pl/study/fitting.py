@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from typing_extensions import override
 
+from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.model.inputs import side_by_side
-from estitchup_pl.stacking import Run
+from estitchup_pl.stacking import Run, fit_runs
 from estitchup_pl.store.labels import Rows
-from estitchup_pl.study.alone import fit_any_runs
 from estitchup_pl.study.building import told
 from estitchup_pl.study.curve import AccuracyCurve
 from estitchup_pl.study.methods import NetworkMethod, RowsMethod, TrainingRows
@@ -63,12 +62,13 @@ def _fit_networks(
     for job, method in networks:
         curve = stage.curve(study, job)
         data = study.trials.data(study.trials.division(stage, job.trial, job.division), method.batch_size)
-        callbacks = [*(make() for make in method.callbacks), _Watching(curve, tick)]
-        runs.append(Run(job.name, method.make_model(), data, callbacks, study.seed(job)))
+        callbacks = [make() for make in method.callbacks]
+        watch = partial(_watch, curve, tick)
+        runs.append(Run(job.name, method.make_model(), data, callbacks, study.seed(job), watch))
         jobs[job.name] = (job, curve)
     config = study.config
     options: dict[str, Any] = {"accelerator": config.accelerator, "precision": config.precision}
-    for one in fit_any_runs(runs, stage.epochs(config), stack_size=config.stack_size, **options):
+    for one in fit_runs(runs, stage.epochs(config), stack_size=config.stack_size, **options):
         job, curve = jobs.pop(one.run.name)
         rows = study.trials.division(stage, job.trial, job.division).evaluated
         logits = DIVERGED if one.diverged else _predict(study.trials, rows, one.run.model.eval().logits)
@@ -106,15 +106,7 @@ def _predict(trials: Trials, rows: Rows, model: Callable[[Mapping[str, npt.NDArr
     return np.concatenate(parts)
 
 
-class _Watching(pl.Callback):
-    """Calls what watches a fit; changes nothing about it."""
-
-    def __init__(self, curve: AccuracyCurve | None, tick: Tick) -> None:
-        self.curve = curve
-        self.tick = tick
-
-    @override
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.curve is not None:
-            self.curve.watch(trainer.current_epoch + 1, pl_module)  # type: ignore[arg-type]
-        self.tick(1)
+def _watch(curve: AccuracyCurve | None, tick: Tick, epoch: int, model: EmbeddingClassifier) -> None:
+    if curve is not None:
+        curve.watch(epoch, model)
+    tick(1)

@@ -1,25 +1,35 @@
-"""A run of a stack ends as it would have ended alone."""
+"""A run of a stack ends as it would have ended alone, and as the plain formulas say."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 from blobs import blobs_store
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
-from training import SMALL, by_name, classifier, trainer, weights
+from lightning.pytorch.callbacks import EarlyStopping
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from training import classifier, trainer, weights
 
 from estitchup_pl import EmbeddingClassifier, EmbeddingDataModule, EmbeddingMLP
-from estitchup_pl.callbacks import EMixup, EStitchup, LabelSoftening
+from estitchup_pl.callbacks import EmbeddingAugmentation, EMixup, EStitchup, LabelSoftening
 from estitchup_pl.data.splits import ThresholdSplit, TrialSplit
 from estitchup_pl.errors import ConfigError
+from estitchup_pl.functional import e_mixup, soften_labels
+from estitchup_pl.functional import random_bits as bits
 from estitchup_pl.model.schedules import TriangularCycle
-from estitchup_pl.stacking import Run, StackedClassifier, StackedDataModule, fit_runs
+from estitchup_pl.seeding import derive_seed, stream_key
+from estitchup_pl.stacking import FittedRun, Run, fit_runs
+from estitchup_pl.stacking.fit import prepare
+from estitchup_pl.stacking.program import Program
+from estitchup_pl.stacking.recipe import read_recipe
 
 STORE = blobs_store()
 EPOCHS = 4
@@ -37,7 +47,7 @@ def run(position: int, **options: object) -> Run:
     """Make a run that differs from the others in everything that a run may have of its own."""
     name = list(METHODS)[position % len(METHODS)]
     split = TrialSplit(trial=position, train_fraction=0.5, unknown_classes=("fox",))
-    if position == 1:  # fewer rows and fewer classes
+    if position % 6 == 1:  # fewer rows and fewer classes
         split = ThresholdSplit(TrialSplit(position, 0.5), position, held_out=2)
     model = classifier(
         scaling="standardize" if position == 2 else "none",
@@ -46,21 +56,19 @@ def run(position: int, **options: object) -> Run:
     )
     data = EmbeddingDataModule(STORE, split, batch_size=32)
     return Run(
-        f"{name} {position}",
-        **{"model": model, "data": data, "callbacks": METHODS[name](), "seed": position, **options},
+        **{
+            "name": f"{name} {position}",
+            "model": model,
+            "data": data,
+            "callbacks": METHODS[name](),
+            "seed": position,
+            **options,
+        },
     )
 
 
-def alone(folder: Path, own: Run, epochs: int = EPOCHS) -> EmbeddingClassifier:
-    pl.seed_everything(own.seed, verbose=False)
-    trainer(folder, epochs, callbacks=list(own.callbacks), limit_val_batches=0).fit(own.model, own.data)
-    return own.model
-
-
-def stacked(folder: Path, runs: list[Run], epochs: int = EPOCHS, **options: object) -> StackedClassifier:
-    stack = StackedClassifier(runs)
-    trainer(folder, epochs, **options).fit(stack, StackedDataModule(runs))
-    return stack
+def fit(runs: list[Run], epochs: int = EPOCHS, **options: Any) -> list[FittedRun]:
+    return list(fit_runs(runs, epochs, **{"accelerator": "cpu", "stack_size": len(runs), **options}))
 
 
 def assert_close(one: torch.nn.Module, other: torch.nn.Module, rtol: float = 1e-4) -> None:
@@ -71,137 +79,232 @@ def assert_close(one: torch.nn.Module, other: torch.nn.Module, rtol: float = 1e-
         torch.testing.assert_close(value, expected[name], rtol=rtol, atol=rtol * scale)
 
 
-def test_every_method_ends_in_a_stack_as_it_does_alone(tmp_path: Path) -> None:
+def reference(own: Run, epochs: int) -> list[torch.Tensor]:
+    """Train as the paper and the docs say, item by item, with nothing but layers and optimizers of PyTorch."""
+    own.data.setup("fit")
+    names = own.data.class_names
+    rows = torch.from_numpy(own.data.parts.train)
+    own.data.describe_to(own.model)
+    x = own.model.scale(torch.from_numpy(STORE.gather(own.data.parts.train)).float())
+    y = F.one_hot(torch.from_numpy(own.data.labels.index(names)[own.data.parts.train]), len(names)).float()
+    torch.manual_seed(derive_seed(own.seed, "network"))
+    template = EmbeddingMLP(x.shape[-1], len(names), hidden=(16,))
+    first, second = torch.nn.Linear(x.shape[-1], 16), torch.nn.Linear(16, len(names))
+    for layer, source in ((first, template[0]), (second, template[3])):
+        layer.load_state_dict(source.state_dict())
+    parameters = [*first.parameters(), *second.parameters()]
+    optimizer = own.model.build_optimizer(parameters)
+    schedule = own.model.build_lr_scheduler(optimizer)
+    schedule.set_steps_per_epoch(math.ceil(len(rows) / 32))
+    kinds = {type(callback): callback for callback in own.callbacks}
+
+    def draw(purpose: str, *counter: int, count: int) -> torch.Tensor:
+        return bits.random_words(torch.tensor(stream_key(own.seed, purpose)), torch.tensor(counter), count)
+
+    for epoch in range(epochs):
+        order = draw("shuffle", epoch, 0, 0, count=len(rows)).argsort()
+        for batch, items in enumerate(order.split(32)):
+            inputs, targets = x[items], y[items]
+            words = draw("pairs", epoch, batch, 0, count=2 * len(items)).view(-1, 2)
+            circle = words[:, 0].argsort().tolist()
+            partner = torch.empty(len(items), dtype=torch.int64)
+            for place, item in enumerate(circle):
+                partner[item] = circle[(place + 1) % len(circle)]
+            for kind, callback in kinds.items():
+                if kind is LabelSoftening:
+                    targets = soften_labels(targets, callback.softness)
+                    continue
+                lam = bits.to_beta(words[:, 1], torch.tensor(callback.alpha))
+                mixed, targets = e_mixup(inputs, targets, lam, partner)
+                if kind is EStitchup:
+                    levels = bits.to_levels(
+                        draw("stitch", epoch, batch, 0, count=32 * x.shape[1] // 4), 32 * x.shape[1]
+                    )
+                    keep = bits.below(levels.view(32, -1)[: len(items)], lam[:, None])
+                    mixed = torch.where(keep, inputs, inputs[partner])
+                inputs = mixed
+            levels = bits.to_levels(draw("dropout", epoch, batch, 0, count=32 * 16 // 4), 32 * 16).view(32, 16)
+            kept = round(0.7 * 2**16)
+            dropout = (levels[: len(items)].int() + 2**15 < kept) * (2**16 / kept)
+            logits = second(torch.relu(first(inputs) * dropout))
+            optimizer.zero_grad()
+            F.binary_cross_entropy_with_logits(logits, targets).backward()
+            optimizer.step()
+            schedule.step()
+    return [parameter.detach() for parameter in parameters]
+
+
+def test_every_method_of_a_stack_does_what_the_plain_formulas_say() -> None:
     runs = [run(position) for position in range(6)]
-    stacked(tmp_path, runs)
+    assert not any(fitted.diverged for fitted in fit(runs))
     assert len({len(own.data.parts.train) for own in runs}) > 1
     assert len({len(own.model.class_names) for own in runs}) > 1
     for position, own in enumerate(runs):
+        for value, expected in zip(own.model.network.parameters(), reference(run(position), EPOCHS), strict=True):
+            torch.testing.assert_close(value.detach(), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_a_run_depends_on_no_other() -> None:
+    runs = [run(position) for position in range(6)]
+    fit(runs)
+    for position, own in enumerate(runs):
         single = run(position)
-        assert_close(own.model, alone(tmp_path, single))
-        here, there = (trainer(tmp_path).test(some.model, some.data, verbose=False)[0] for some in (own, single))
-        assert here == pytest.approx(there, abs=1e-3, nan_ok=True)
+        fit([single])
+        assert_close(own.model, single.model, rtol=1e-5)
 
 
-def test_a_run_depends_on_no_other(tmp_path: Path) -> None:
-    one, three = [run(3)], [run(0), run(3), run(5)]
-    stacked(tmp_path, one)
-    stacked(tmp_path, three)
-    assert_close(three[1].model, one[0].model, rtol=1e-5)
+class Operations(TorchDispatchMode):
+    """Counts what is dispatched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.count += 1
+        return func(*args, **(kwargs or {}))
 
 
-def test_a_run_is_an_ordinary_checkpoint(tmp_path: Path) -> None:
-    runs = [run(0), run(1), run(2)]
-    stack = stacked(tmp_path, runs)
-    for position in (1, 2):
-        stack.save_run(position, tmp_path / "run.ckpt")
-        loaded = EmbeddingClassifier.load_from_checkpoint(tmp_path / "run.ckpt", network=SMALL)
-        torch.testing.assert_close(weights(loaded), weights(runs[position].model))
-        (again,) = trainer(tmp_path).test(
-            classifier(scaling=runs[position].model.scaling),
-            runs[position].data,
-            ckpt_path=tmp_path / "run.ckpt",
-            verbose=False,
-            weights_only=True,
-        )
-        (first,) = trainer(tmp_path).test(runs[position].model, runs[position].data, verbose=False)
-        assert again == pytest.approx(first, nan_ok=True)
-    assert (tmp_path / "run.ckpt").stat().st_size < 20_000  # its own weights, not the whole stack's
+def count_operations(size: int) -> int:
+    """Count the operations of the second step of a stack of the six methods in turn."""
+    runs = [run(position) for position in range(size)]
+    recipes = [recipe for own in runs if (recipe := read_recipe(own))]
+    assert len(recipes) == size
+    order = sorted(range(size), key=lambda position: recipes[position].mixer)
+    for own in runs:
+        prepare(own, torch.device("cpu"))
+    program = Program([runs[k] for k in order], [recipes[k] for k in order], torch.device("cpu"), compile="none")
+    program.begin_epoch(0, range(size))
+    program.step()
+    with Operations() as operations:
+        program.step()
+    return operations.count
 
 
-def test_a_run_that_diverges_is_named_and_harms_no_other(tmp_path: Path) -> None:
-    hot = classifier(optimizer=partial(torch.optim.SGD, lr=1e30), lr_scheduler=None)
+def test_a_step_has_no_more_operations_where_there_are_more_runs() -> None:
+    assert count_operations(18) == count_operations(6) > 50
+    assert count_operations(16) <= 1.1 * count_operations(6)
+
+
+def test_a_run_that_diverges_is_named_and_harms_no_other() -> None:
+    hot = classifier(optimizer=partial(torch.optim.AdamW, lr=1e38), lr_scheduler=None)
     runs = [run(0), run(3, model=hot), run(2)]
-    with pytest.warns(UserWarning, match="E-Stitchup 3: the loss is not finite"):
-        stack = stacked(tmp_path, runs)
-    assert stack.diverged == ["E-Stitchup 3"]
+    with pytest.warns(UserWarning, match="E-Stitchup 3: the loss is not finite after epoch"):
+        fitted = fit(runs)
+    assert [one.run.name for one in fitted if one.diverged] == ["E-Stitchup 3"]
     for position in (0, 2):
-        assert_close(runs[position].model, alone(tmp_path, run(position)))
-
-
-def test_a_run_that_stops_early_keeps_its_weights_while_others_go_on(tmp_path: Path) -> None:
-    stop = EarlyStopping("train/loss", patience=1, min_delta=10.0, check_on_train_epoch_end=True)
-    runs = [run(0, callbacks=[stop]), run(3)]
-    stacked(tmp_path, runs)
-    assert_close(runs[0].model, alone(tmp_path, run(0), epochs=2))
-    assert_close(runs[1].model, alone(tmp_path, run(3)))
-
-
-def test_an_epoch_ends_with_the_longest_run_that_still_takes_part(tmp_path: Path) -> None:
-    hot = classifier(optimizer=partial(torch.optim.SGD, lr=1e30), lr_scheduler=None)
-    runs = [run(1), run(3, model=hot)]
-    assert len(runs[0].data.parts.train) + 32 < len(runs[1].data.parts.train)
-    with pytest.warns(UserWarning, match="E-Stitchup 3: the loss is not finite"):
-        stacked(tmp_path, runs)
-    assert_close(runs[0].model, alone(tmp_path, run(1)))
-
-
-def test_gradients_are_clipped_run_by_run(tmp_path: Path) -> None:
-    runs = [run(0), run(3)]
-    stacked(tmp_path, runs, gradient_clip_val=0.05)
-    for position, own in zip((0, 3), runs, strict=True):
         single = run(position)
-        pl.seed_everything(single.seed, verbose=False)
-        trainer(tmp_path, EPOCHS, callbacks=list(single.callbacks), limit_val_batches=0, gradient_clip_val=0.05).fit(
-            single.model, single.data
-        )
-        assert_close(own.model, single.model)
+        fit([single])
+        (own,) = (own for own in runs if own.seed == position)
+        assert_close(own.model, single.model, rtol=1e-5)
 
 
-def test_a_resumed_stack_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole, half, rest = ([run(0), run(1), run(3)] for _ in range(3))
-    stacked(tmp_path, whole)
-    first = trainer(tmp_path, 2)
-    first.fit(StackedClassifier(half), StackedDataModule(half))
-    first.save_checkpoint(tmp_path / "half.ckpt")
-    second = trainer(tmp_path, EPOCHS)
-    second.fit(StackedClassifier(rest), StackedDataModule(rest), ckpt_path=tmp_path / "half.ckpt", weights_only=True)
-    for own, resumed in zip(whole, rest, strict=True):
-        assert_close(resumed.model, own.model, rtol=1e-6)
+def test_an_epoch_ends_with_the_longest_run_that_still_takes_part() -> None:
+    hot = classifier(optimizer=partial(torch.optim.AdamW, lr=1e38), lr_scheduler=None)
+    short, long = run(1), run(3, model=hot)
+    assert len(short.data.parts.train) + 32 < len(long.data.parts.train)
+    with pytest.warns(UserWarning, match="E-Stitchup 3: the loss is not finite"):
+        fit([short, long])
+    single = run(1)
+    fit([single])
+    assert_close(short.model, single.model, rtol=1e-5)
 
 
-def test_runs_log_under_their_own_names(tmp_path: Path) -> None:
-    runs = [run(0), run(3)]
-    stack = StackedClassifier(runs)
-    fit = trainer(tmp_path, 1, logger=CSVLogger(tmp_path), log_every_n_steps=1)
-    fit.fit(stack, StackedDataModule(runs))
-    assert set(fit.callback_metrics) == {"Control 0/train/loss", "E-Stitchup 3/train/loss"}
+def test_who_watches_sees_each_epoch_of_a_run(tmp_path: Path) -> None:
+    class Own(EmbeddingAugmentation):
+        def mix(self, embeddings, targets, lam, index, generator):
+            return embeddings, targets
+
+    seen: dict[str, list[tuple[int, torch.Tensor]]] = {}
+    inputs = torch.from_numpy(STORE.gather(np.arange(5))).float()
+
+    def watched(position: int, **options: object) -> Run:
+        own = run(position, **options)
+        own.watch = lambda epoch, model: seen.setdefault(own.name, []).append((epoch, model(inputs).detach()))
+        return own
+
+    runs = [watched(0), watched(3), watched(4, callbacks=[Own()])]
+    assert [one.run for one in fit(runs, 3)] == runs  # the last one by the Trainer
+    for own in runs:
+        assert [epoch for epoch, _ in seen[own.name]] == [1, 2, 3]
+        assert not torch.equal(seen[own.name][0][1], seen[own.name][1][1])
+        assert own.model.training
+    for own in runs[:2]:
+        torch.testing.assert_close(seen[own.name][2][1].shape, own.model(inputs).shape)
+        (again,) = (watched(position) for position in (0, 3) if position == own.seed)
+        fit([again], 1)
+        own.model.eval(), again.model.eval()
 
 
-def test_fit_runs_takes_stacks_of_a_size_and_yields_each_run_once() -> None:
-    runs = [run(position) for position in (0, 1, 2, 3)]
-    fitted = list(fit_runs(runs, 2, stack_size=3, accelerator="cpu"))
-    assert fitted[0].run.name == "Soft Control 1"  # the fewest rows
-    assert sorted(one.run.name for one in fitted) == sorted(own.name for own in runs)
-    assert not any(one.diverged for one in fitted)
-    assert all(own.model.predict_proba(by_name(STORE, [0])).isfinite().all() for own in runs)
-
-
-def test_what_cannot_be_stacked_is_refused(tmp_path: Path) -> None:
+def test_what_a_program_does_not_know_is_fitted_alone(tmp_path: Path) -> None:
     class Other(EmbeddingClassifier):
-        def training_step(self, batch, batch_idx):
-            return super().training_step(batch, batch_idx)
+        pass
 
     class Curved(EmbeddingMLP):
         def forward(self, x):
             return super().forward(x).tanh()
 
-    with pytest.raises(ConfigError, match="Control 0: Other overrides training_step"):
-        StackedClassifier([run(0, model=Other())])
-    with pytest.raises(ConfigError, match="two runs of a stack are called 'Control 0'"):
-        StackedClassifier([run(0), run(0)])
-    with pytest.raises(ConfigError, match="Control 0: a checkpoint callback"):
-        StackedClassifier([run(0, callbacks=[ModelCheckpoint()])])
-    with pytest.raises(ConfigError, match="share one store"):
-        StackedDataModule([run(0), run(1, data=EmbeddingDataModule(blobs_store()))])
-    with pytest.raises(ConfigError, match="cannot stack a Curved"):
-        stacked(tmp_path, [run(0, model=classifier(network=Curved))])
-    with pytest.raises(ConfigError, match="networks of different layers"):
-        stacked(tmp_path, [run(0), run(1, model=classifier(network=partial(EmbeddingMLP, hidden=(8,))))])
-    with pytest.raises(ConfigError, match="accumulate_grad_batches"):
-        stacked(tmp_path, [run(0)], accumulate_grad_batches=2)
-    plateau = partial(torch.optim.lr_scheduler.ReduceLROnPlateau)
-    with pytest.raises(ConfigError, match="Control 0: a run of a stack needs one optimizer"):
-        stacked(tmp_path, [run(0, model=classifier(lr_scheduler=plateau))])
+    class OwnMixup(EMixup):
+        pass
+
+    plateau = partial(torch.optim.lr_scheduler.StepLR, step_size=1)
+    unknown = [
+        run(0, name="model", model=Other(partial(EmbeddingMLP, hidden=(16,)))),
+        run(0, name="network", model=classifier(network=Curved)),
+        run(0, name="schedule", model=classifier(lr_scheduler=plateau)),
+        run(0, name="optimizer", model=classifier(optimizer=partial(torch.optim.SGD, lr=0.1), lr_scheduler=None)),
+        run(0, name="augmentation", callbacks=[OwnMixup()]),
+        run(0, name="loss", model=classifier(loss=torch.nn.BCEWithLogitsLoss)),
+        run(0, name="stop", callbacks=[EarlyStopping("train/loss", check_on_train_epoch_end=True)]),
+    ]
+    assert [read_recipe(own) for own in unknown] == [None] * len(unknown)
+    fitted = fit([*unknown[-3:], run(5)], 2)
+    assert [one.run.name for one in fitted] == ["Soft E-Stitchup 5", "augmentation", "loss", "stop"]
+    pl.seed_everything(0, verbose=False)
+    alone = run(0, model=classifier(loss=torch.nn.BCEWithLogitsLoss))
+    trainer(tmp_path, 2, limit_val_batches=0).fit(alone.model, alone.data)
+    assert_close(fitted[2].run.model, alone.model, rtol=1e-6)
+
+
+def test_a_run_alone_that_diverges_is_told_as_well() -> None:
+    hot = classifier(optimizer=partial(torch.optim.SGD, lr=1e30), lr_scheduler=None)
+    with pytest.warns(UserWarning, match="E-Stitchup 3: the loss is not finite"):
+        (fitted,) = fit([run(3, model=hot)])
+    assert fitted.diverged
+
+
+def test_stacks_have_the_size_asked_for_and_runs_of_one_shape() -> None:
+    runs = [run(0), run(1), run(2, model=classifier(network=partial(EmbeddingMLP, hidden=(8, 8)))), run(3)]
+    fitted = fit(runs, 1, stack_size=2)
+    assert {one.run.name for one in fitted[:2]} == {"Soft Control 1", "Control 0"}  # the fewest rows first
+    assert fitted[-1].run is runs[2]
+    assert sorted(one.run.name for one in fitted) == sorted(own.name for own in runs)
+
+
+def test_products_in_sixteen_bits_stay_close() -> None:
+    exact, rough = run(3), run(3)
+    fit([exact])
+    fit([rough], precision="bf16-mixed")
+    assert next(rough.model.parameters()).dtype == torch.float32
+    assert not torch.equal(rough.model.network[0].weight, exact.model.network[0].weight)
+    assert_close(rough.model, exact.model, rtol=0.2)
+
+
+def test_a_fitted_run_is_an_ordinary_classifier(tmp_path: Path) -> None:
+    own = run(2)
+    fit([own])
+    (result,) = trainer(tmp_path).test(own.model, own.data, verbose=False)
+    assert result["test/loss"] < 1
+    trainer(tmp_path).save_checkpoint  # noqa: B018
+    assert torch.isfinite(own.model.predict_proba({"title": torch.zeros(1, 7), "image": torch.zeros(1, 5)})).all()
+
+
+def test_options_that_cannot_be_used_are_refused() -> None:
     with pytest.raises(ConfigError, match="stack_size must be at least 1"):
         fit_runs([run(0)], 1, stack_size=0)
+    with pytest.raises(ConfigError, match="two runs are called 'Control 0'"):
+        fit_runs([run(0), run(0)], 1, accelerator="cpu")
+    with pytest.raises(ConfigError, match="needs a GPU"):
+        fit_runs([run(0)], 1, accelerator="cpu", compile="graph")
+    with pytest.raises(ConfigError, match="compile must be"):
+        fit_runs([run(0)], 1, accelerator="cpu", compile="fast")  # type: ignore[arg-type]

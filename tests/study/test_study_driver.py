@@ -14,11 +14,11 @@ from blobs import blobs_store
 from scipy.special import expit, logit
 from small import SOFTEN, STITCH, digits_config
 
-from estitchup_pl import EmbeddingDataModule
 from estitchup_pl.batch import NONE
 from estitchup_pl.data import TrialSplit
 from estitchup_pl.errors import ConfigError, SplitError
 from estitchup_pl.functional import fit_temperature, select_threshold
+from estitchup_pl.stacking.rows import StackRows
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.study import SelectionConfig, StudyConfig, StudyFolder, run_study
 from estitchup_pl.study.final import FinalFits
@@ -81,22 +81,24 @@ def test_no_fit_and_no_choice_sees_an_evaluation_row(tmp_path: Path, monkeypatch
     )
     train = Trials(config).division(FinalFits(), 0).train
     fitted, gathered = [], []
-    loader, gather = EmbeddingDataModule.train_dataloader, Trials.gather
+    read, gather = StackRows.gather, Trials.gather
 
-    def spy_on_loader(data: EmbeddingDataModule):
-        own = loader(data)
-        fitted.append(own.rows.numpy())
-        return own
+    def spy_on_rows(runs, device):
+        stack = read(runs, device)
+        for positions, count in zip(stack.positions, stack.count, strict=True):
+            fitted.append(stack.embeddings[positions[:count]].numpy())
+        return stack
 
     def spy_on_gather(self: Trials, rows: np.ndarray):
         gathered.append(rows)
         return gather(self, rows)
 
-    monkeypatch.setattr(EmbeddingDataModule, "train_dataloader", spy_on_loader)
+    monkeypatch.setattr(StackRows, "gather", spy_on_rows)
     monkeypatch.setattr(Trials, "gather", spy_on_gather)
     run_study(config, StudyFolder(tmp_path))
     assert len(fitted) == 2 * 2 + 2 + 2  # candidates times resamples, thresholds, final fits
-    assert all(np.isin(rows, train).all() for rows in fitted)
+    allowed = {row.tobytes() for row in Trials(config).store.gather(train)}
+    assert all(row.tobytes() in allowed for rows in fitted for row in rows)
     assert all(np.isin(rows, train).all() for rows in gathered[: 2 * 2 + 2])  # scores, then thresholds
 
 

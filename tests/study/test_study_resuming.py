@@ -10,7 +10,7 @@ import pytest
 from small import SPLIT, STITCH, digits_config, method
 
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.study import StudyConfig, StudyFolder, alone, run_study
+from estitchup_pl.study import StudyConfig, StudyFolder, fitting, run_study
 
 OPTIONS = {"trials": 1, "epochs": 2, "stack_size": 1}
 
@@ -25,7 +25,7 @@ class Fits:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, kill_before: int | None = None) -> None:
         self.names: list[str] = []
         self.kill_before = kill_before
-        original = alone.fit_runs
+        original = fitting.fit_runs
 
         def fit_runs(runs, max_epochs, **options):
             for run in runs:  # a stack of one each, so that there is something between any two
@@ -34,7 +34,7 @@ class Fits:
                 self.names.append(run.name)
                 yield from original([run], max_epochs, **options)
 
-        monkeypatch.setattr(alone, "fit_runs", fit_runs)
+        monkeypatch.setattr(fitting, "fit_runs", fit_runs)
 
 
 def finish(config: StudyConfig, path: Path) -> StudyFolder:
