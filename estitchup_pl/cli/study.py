@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from estitchup_pl.cli.parser import CommandParser
+from estitchup_pl.cli.report import print_tables
 from estitchup_pl.data import SplitProtocol, TrialSplit
 from estitchup_pl.model import EmbeddingClassifier
 from estitchup_pl.report import missing_libraries, write_report
@@ -25,8 +26,6 @@ _DESCRIPTION: Final = """\
 Train several methods in several trials on one store, and write tables, figures and a report. Interrupted at any
 point, the same command goes on where it stopped; with more methods or trials it runs what is missing.
 """
-
-_PRINTED_WIDTH: Final = 160
 
 
 def main(argv: list[str]) -> int:
@@ -65,10 +64,7 @@ def study_parser() -> CommandParser:
 
 def _print_report(config: StudyConfig, folder: StudyFolder) -> None:
     paths = write_report(folder)
-    console = Console()
-    if not console.is_terminal:
-        console.width = _PRINTED_WIDTH
-    console.print(paths.tables)
+    print_tables(paths.tables)
     track(config, folder)
     print(f"report: {paths.html or paths.tables_markdown}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -47,6 +47,7 @@ class Comparison:
         values: For each method and metric one value a trial, NaN where there is none.
         intervals: For each method but the control the difference to it in AUROC, AUPR, ECE and correlation.
         chosen: For each method and trial the hyperparameters that were chosen, by name.
+        higher_is_better: Whether a higher value of a metric is better, None where neither is; by the metric's name.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Comparison:
     values: dict[str, dict[str, Floats]]
     intervals: dict[str, dict[str, Interval]]
     chosen: dict[str, list[dict[str, Any]]]
+    higher_is_better: Mapping[str, bool | None] = field(default_factory=dict)
 
     def trials_of(self, method: str, metric: str) -> Floats:
         """Values of a metric, one a trial, ``(trials,)``."""

@@ -134,7 +134,10 @@ def convergence(study: Comparison) -> TextTable:
 
 
 def further(study: Comparison) -> TextTable:
-    """Metrics that the other tables do not know by name."""
+    """Metrics that the other tables do not know by name, those at a threshold once for each heuristic."""
+    at_thresholds = {f"{m}/{h}": better for m, better in study.higher_is_better.items() for h in HEURISTICS}
+    higher = {**at_thresholds, **study.higher_is_better}
+    signs = {None: math.nan, True: 1, False: -1}
     return TextTable(
         "further",
         "Further metrics",
@@ -144,6 +147,7 @@ def further(study: Comparison) -> TextTable:
             (method, *(with_spread(number(study.mean(method, m)), study.spread(method, m)) for m in study.further))
             for method in study.methods
         ),
+        _best(study, {metric: signs[higher.get(metric)] for metric in study.further}),
     )
 
 
@@ -181,8 +185,8 @@ def _paper_columns(study: Comparison, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(heads) if study.beside_paper else ()
 
 
-def _best(study: Comparison, metrics: Mapping[str, int]) -> frozenset[tuple[int, int]]:
-    """Places of the best method in each column; ``metrics`` gives 1 where more is better, else -1."""
+def _best(study: Comparison, metrics: Mapping[str, float]) -> frozenset[tuple[int, int]]:
+    """Places of the best method in each column; ``metrics`` gives 1 where more is better, -1 where less, else NaN."""
     return frozenset(
         (study.methods.index(best), column)
         for column, (metric, sign) in enumerate(metrics.items(), start=1)

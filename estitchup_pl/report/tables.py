@@ -70,4 +70,5 @@ def tables_of(study: StudyRuns) -> StudyTables:
         study.values,
         paired_intervals(study),
         {method: [run.hyperparameters for run in study.of(method)] for method in study.methods},
+        study.header.get("metrics", {}),
     )

@@ -160,6 +160,10 @@ def test_metrics_that_the_report_does_not_know_have_a_table_of_their_own() -> No
         "mean": pytest.approx(0.6),
         "sd": pytest.approx(math.sqrt(0.02)),
     }
+    higher = {"f1": True, "brier": False, "coverage/at_5": None, "top": True}
+    three = {"Control": {"f1": [0.5], "brier": [0.2], "coverage/at_5": [1.0], "top/tp_ratio": [0.3]}}
+    three |= {"E-Mixup": {"f1": [0.6], "brier": [0.3], "coverage/at_5": [2.0], "top/tp_ratio": [0.4], "own": [1.0]}}
+    assert replace(hand_made(three), higher_is_better=higher).tables()[-1].best == {(1, 1), (0, 2), (1, 4)}
     only_own = hand_made({"Control": {"f1": [0.5]}})
     assert [table.key for table in only_own.tables()] == ["further"]
     assert verdict(only_own) == []
@@ -177,6 +181,7 @@ def test_chosen_hyperparameters_stand_under_their_trials() -> None:
 
 
 def test_what_was_chosen_is_read_from_the_study(study: StudyFolder, tables: StudyTables) -> None:
+    assert tables.higher_is_better == {"accuracy_top1_id": True}
     assert rows_of(tables, "chosen") == {"E-Stitchup": ("alpha 0.1", "alpha 0.2", "alpha 0.3")}
     record = replace(study.record("E-Stitchup", 1), parameters={"temperature": 2.0})
     run = read_study(study).runs["E-Stitchup", 1]
