@@ -15,9 +15,8 @@ from sklearn.utils.validation import has_fit_parameter
 from torch import Tensor
 from typing_extensions import override
 
-from estitchup_pl.callbacks import EmbeddingAugmentation
+from estitchup_pl.callbacks import Augmentation
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.functional import sample_lambda, sample_pairs
 from estitchup_pl.seeding import keyed_generator
 from estitchup_pl.study.methods import Grid, Predictor, RowsMethod, TrainingRows
 
@@ -77,7 +76,7 @@ def fit_estimator(
         estimator: An unfitted classifier of scikit-learn.
         embeddings: Scaled float32 ``(rows, dim)``.
         labels: Class of each row, int64 ``(rows,)``.
-        callbacks: At most one :class:`EmbeddingAugmentation`.
+        callbacks: At most one :class:`Augmentation`.
         copies: Augmented copies of the rows.
         seed: Seed of the augmentation and, where the estimator has one unset, of the estimator.
 
@@ -95,7 +94,7 @@ def fit_estimator(
     return estimator.fit(joined[0], joined[1], sample_weight=joined[2])
 
 
-def check_augmentable(estimator: Any, callbacks: Sequence[Callback]) -> EmbeddingAugmentation | None:
+def check_augmentable(estimator: Any, callbacks: Sequence[Callback]) -> Augmentation | None:
     """Return the augmentation among the callbacks, if there are any, once it is known that the estimator can use it.
 
     Raises:
@@ -103,7 +102,7 @@ def check_augmentable(estimator: Any, callbacks: Sequence[Callback]) -> Embeddin
     """
     if not callbacks:
         return None
-    if len(callbacks) != 1 or not isinstance(callbacks[0], EmbeddingAugmentation):
+    if len(callbacks) != 1 or not isinstance(callbacks[0], Augmentation):
         names = ", ".join(type(callback).__name__ for callback in callbacks)
         raise ConfigError(f"an estimator takes one augmentation such as EStitchup as its callbacks, got {names}")
     if not has_fit_parameter(estimator, "sample_weight"):
@@ -114,12 +113,12 @@ def check_augmentable(estimator: Any, callbacks: Sequence[Callback]) -> Embeddin
 
 
 def augmented_rows(
-    augmentation: EmbeddingAugmentation, embeddings: Tensor, labels: Tensor, seed: int, copy: int
+    augmentation: Augmentation, embeddings: Tensor, labels: Tensor, seed: int, copy: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Mix each row with a partner; each mixed row comes once for each class of its target.
+    """Augment each row; each row that is mixed comes once for each class of its target.
 
     Args:
-        augmentation: How to mix.
+        augmentation: What changes the rows.
         embeddings: Float ``(rows, dim)``.
         labels: Int64 ``(rows,)``.
         seed: Seed.
@@ -128,11 +127,8 @@ def augmented_rows(
     Returns:
         Embeddings ``(mixed, dim)``, labels and weights ``(mixed,)``; the weights of a mixed item sum to one.
     """
-    generator = keyed_generator(seed, augmentation.state_key, copy)
-    lam = sample_lambda(labels.shape, augmentation.alpha, generator=generator)
-    index = sample_pairs(labels.shape, generator=generator)
     targets = torch.eye(int(labels.max()) + 1)[labels]
-    mixed, targets = augmentation.mix(embeddings, targets, lam, index, generator)
+    mixed, targets = augmentation.augment(embeddings, targets, keyed_generator(seed, augmentation.state_key, copy))
     row, label = targets.nonzero(as_tuple=True)
     return mixed[row], label, targets[row, label]
 

@@ -15,7 +15,7 @@ from lightning.pytorch import Callback
 from torch import Tensor
 from typing_extensions import override
 
-from estitchup_pl.callbacks import EmbeddingAugmentation, LabelSoftening
+from estitchup_pl.callbacks import Augmentation, LabelSoftening
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.study.building import Plain, Values, build, spelled_out
@@ -164,7 +164,7 @@ class NetworkMethod(FittedMethod):
         self.make_model()
         softened = False
         for callback in (make() for make in self.callbacks):
-            if softened and isinstance(callback, EmbeddingAugmentation):
+            if softened and isinstance(callback, Augmentation):
                 raise ConfigError(
                     f"LabelSoftening comes before {type(callback).__name__}, but softening applies to the mixed "
                     "targets (Sec. 2.4): change their order"

@@ -11,6 +11,23 @@ from commands import Run, runner
 
 from estitchup_pl.study import StudyFolder
 
+AUGMENTATION = '''
+import torch
+
+from estitchup_pl.callbacks import Augmentation
+
+
+class Noise(Augmentation):
+    """Adds noise to each embedding by itself: it pairs nothing."""
+
+    def __init__(self, sigma: float = 0.1):
+        self.sigma = sigma
+
+    def augment(self, embeddings, targets, generator):
+        noise = torch.randn(embeddings.shape, generator=generator, device=embeddings.device)
+        return embeddings + self.sigma * noise, targets
+'''
+
 METRIC = '''
 import torch
 
@@ -85,6 +102,11 @@ INTERLEAVED = {"class_path": "my_plugins.Interleaved", "init_args": {"every": 4}
 OWN_MODEL = {"network": {"class_path": "my_plugins.Cosine"}, "loss": {"class_path": "my_plugins.Focal"}}
 
 PARTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "augmentation": (
+        AUGMENTATION,
+        {"trainer": {"callbacks": [{"class_path": "my_plugins.Noise", "init_args": {"sigma": 0.2}}]}},
+        {"methods": {"Own": {"callbacks": ["my_plugins.Noise"], "grid": {"sigma": [0.1, 0.3]}}}},
+    ),
     "metric": (
         METRIC,
         {"model": {**CLASSIFIER, "init_args": {"more_metrics": {"brier": {"class_path": "my_plugins.Brier"}}}}},
@@ -146,6 +168,8 @@ def test_a_part_of_ones_own_runs_in_fit_and_in_a_study(part: str, run: Run, tmp_
     assert status == 0, err
     folder = StudyFolder(tmp_path / "out")
     record = folder.record(list(folder.header["methods"])[-1], 0)
+    if part == "augmentation":
+        assert record.chosen["sigma"] in (0.1, 0.3)
     if part == "metric":
         assert "val/brier" in logged
         assert folder.results()["metric"].to_pylist().count("brier") == 2

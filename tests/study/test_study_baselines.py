@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
-from estitchup_pl.callbacks import EMixup, LabelSoftening
+from estitchup_pl.callbacks import Augmentation, EMixup, LabelSoftening
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.study.baselines import augmented_rows, estimator_logits, fit_estimator
 
@@ -44,6 +44,20 @@ def test_augmented_copies_are_used_and_repeat():
     )
     np.testing.assert_array_equal(first.coef_, again.coef_)
     assert not np.allclose(first.coef_, plain.coef_)
+
+
+class Shift(Augmentation):
+    """Pairs nothing."""
+
+    def augment(self, embeddings, targets, generator):
+        return embeddings + 10, targets
+
+
+def test_an_augmentation_that_pairs_nothing_gives_each_row_once_with_its_own_class():
+    changed, labels, weights = augmented_rows(Shift(), ROWS, LABELS, seed=0, copy=0)
+    torch.testing.assert_close(changed, ROWS + 10)
+    assert torch.equal(labels, LABELS)
+    assert bool((weights == 1).all())
 
 
 def test_margins_of_a_machine_without_probabilities_are_its_logits():

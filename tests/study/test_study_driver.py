@@ -20,7 +20,7 @@ from estitchup_pl.errors import ConfigError, SplitError
 from estitchup_pl.functional import fit_temperature, select_threshold
 from estitchup_pl.stacking.rows import StackRows
 from estitchup_pl.store import EmbeddingStore
-from estitchup_pl.study import SelectionConfig, StudyConfig, StudyFolder, run_study
+from estitchup_pl.study import SelectionConfig, StudyConfig, StudyFolder, fitting, run_study
 from estitchup_pl.study.final import FinalFits
 from estitchup_pl.study.stage import Job
 from estitchup_pl.study.study import Study
@@ -134,6 +134,18 @@ def test_an_ensemble_is_the_mean_of_its_bases_own_fit_and_others_with_other_seed
     mean = folder.predictions("Ensemble", 0).probabilities.numpy()
     np.testing.assert_allclose(mean, np.mean(members, axis=0), atol=1e-3)
     assert not (folder.run_path("Ensemble", 0) / "members").exists()
+
+
+def test_fits_are_stacked_by_as_many_as_were_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    stacks, original = [], fitting.fit_runs
+
+    def spy(runs, max_epochs, **options):
+        stacks.append((len(runs), options["stack_size"]))
+        return original(runs, max_epochs, **options)
+
+    monkeypatch.setattr(fitting, "fit_runs", spy)
+    run_study(digits_config(trials=1, epochs=1, stack_size=3), StudyFolder(tmp_path))
+    assert stacks == [(2, 3), (2, 3), (2, 3)]  # two candidates, and two methods in each later stage
 
 
 class Exploding(pl.Callback):
