@@ -18,6 +18,9 @@ from estitchup_pl.store import EmbeddingStore, RowSource
 from estitchup_pl.tables import ConcatenatedRows, NpyFile, number_rows, open_embeddings, open_parquet_column
 from estitchup_pl.tables.streams import StreamedRows
 
+READS_FIXED_NULLS = int(pa.__version__.partition(".")[0]) >= 26
+"""Older versions cannot read a null in a column of lists of a fixed size back from the parquet file they wrote."""
+
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("kind", ["npy", "npy in Fortran order", "npz", "npz compressed", "parquet", "parquet fixed"])
@@ -114,7 +117,8 @@ def test_a_file_is_never_whole_in_memory(tmp_path, monkeypatch, kind):
 def test_a_null_or_empty_list_is_a_missing_modality(tmp_path):
     rows = made_rows(rows=4)
     full, gone = rows[2].tolist(), {"list<": [], "large_list<": [], "fixed_size_list<": None}
-    for kind in (pa.list_(pa.float32()), pa.list_(pa.float32(), 4), pa.large_list(pa.float32())):
+    fixed = (pa.list_(pa.float32(), 4),) if READS_FIXED_NULLS else ()
+    for kind in (pa.list_(pa.float32()), *fixed, pa.large_list(pa.float32())):
         lists = [gone[str(kind).partition("item")[0]], rows[1].tolist(), full, None]
         pq.write_table(pa.table({"v": pa.array(lists, kind)}), tmp_path / "v.parquet")
         source = open_parquet_column(tmp_path / "v.parquet", "v")
@@ -126,7 +130,12 @@ def test_a_null_or_empty_list_is_a_missing_modality(tmp_path):
     [
         ([[1, 2], [1, 2, 3]], pa.list_(pa.float32()), "row 1: 3 values where other rows have 2"),
         ([[1, 2], [1, None]], pa.list_(pa.float32()), "row 1: a null among its values"),
-        ([None, [None, 2]], pa.list_(pa.float32(), 2), "row 1: a null among its values"),
+        pytest.param(
+            [None, [None, 2]],
+            pa.list_(pa.float32(), 2),
+            "row 1: a null among its values",
+            marks=pytest.mark.skipif(not READS_FIXED_NULLS, reason="needs pyarrow 26"),
+        ),
         (
             [[1, 2], [3, 4]],
             pa.list_(pa.int32()),
