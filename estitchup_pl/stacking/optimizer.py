@@ -30,11 +30,11 @@ def settings_of_epoch(
         running: Runs that still train.
 
     Returns:
-        ``(steps, 8, runs)``: learning rate, weight decay, both betas, epsilon, both bias corrections, and the number
+        ``(steps, 8, runs)``: learning rate, weight decay, 1 less each beta, epsilon, both bias corrections, and the number
         of the step, counted from 1.
     """
     settings = np.zeros((max(steps), 8, len(recipes)))
-    settings[:, 2:4], settings[:, 4:] = 1.0, 1.0
+    settings[:, 4:] = 1.0
     for run in running:
         settings[: steps[run], :, run] = _settings_of_run(recipes[run].optimizer, steps[run], epoch)
     return settings
@@ -43,7 +43,7 @@ def settings_of_epoch(
 @lru_cache(maxsize=64)
 def _settings_of_run(own: OptimizerRecipe, count: int, epoch: int) -> Settings:
     step = np.arange(epoch * count + 1, epoch * count + count + 1)
-    fixed = np.broadcast_to([own.weight_decay, *own.betas, own.eps], (count, 4))
+    fixed = np.broadcast_to([own.weight_decay, 1 - own.betas[0], 1 - own.betas[1], own.eps], (count, 4))
     corrections = 1 - np.array(own.betas) ** step[:, None]
     return np.column_stack([own.rates(epoch, count), fixed, corrections, step])
 
@@ -57,7 +57,7 @@ def adamw(
 ) -> None:
     """One step of AdamW on stacked weights, in place.
 
-    A run whose learning rate is 0 and whose betas are 1 keeps everything as it is.
+    A run whose learning rate and shares of a gradient in its moments are 0 keeps everything as it is.
 
     Args:
         weights: Each ``(runs, in, out)``.
@@ -66,10 +66,10 @@ def adamw(
         squares: Second moments, changed in place.
         settings: ``(8, runs)``, see :func:`settings_of_epoch`.
     """
-    rate, decay, beta1, beta2, eps, correction1, correction2, _ = settings[..., None, None].unbind()
+    rate, decay, share1, share2, eps, correction1, correction2, _ = settings[..., None, None].unbind()
     for weight, gradient, mean, square in zip(weights, gradients, means, squares, strict=True):
-        mean.lerp_(gradient, 1 - beta1)
-        square.lerp_(gradient.square(), 1 - beta2)
+        mean.lerp_(gradient, share1)
+        square.lerp_(gradient.square(), share2)
         change = mean / correction1 / ((square / correction2).sqrt() + eps)
         weight.copy_(weight * (1 - rate * decay) - rate * change)
 
@@ -113,7 +113,7 @@ class StackedAdamW:
             )
 
     def _step_fused(self, settings: npt.NDArray[np.float64], gradients: Sequence[Tensor]) -> None:
-        rate, decay, beta1, beta2, eps, _, _, number = settings.tolist()
+        rate, decay, share1, share2, eps, _, _, number = settings.tolist()
         step = torch.tensor(number)
         torch._fused_adamw_(
             list(self._weights),
@@ -123,8 +123,8 @@ class StackedAdamW:
             [],
             [step] * len(self._weights),
             lr=rate,
-            beta1=beta1,
-            beta2=beta2,
+            beta1=1 - share1,
+            beta2=1 - share2,
             weight_decay=decay,
             eps=eps,
             amsgrad=False,

@@ -113,7 +113,7 @@ class Program:
         with torch.no_grad():
             self._loss += losses * rows
             self._optimizer.step(self._step, gradients)
-            self._step += 1
+            self._step.add_(1).remainder_(max(self.steps))  # warming up may take more steps than an epoch has
 
     def _losses_of(self, embeddings: Tensor, targets: Tensor, rows: Tensor, levels: Tensor, *weights: Tensor) -> Tensor:
         """Binary cross-entropy of each run, mean over the rows and classes that it has."""
