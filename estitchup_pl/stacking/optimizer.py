@@ -30,8 +30,8 @@ def settings_of_epoch(
         running: Runs that still train.
 
     Returns:
-        ``(steps, 8, runs)``: learning rate, weight decay, 1 less each beta, epsilon, both bias corrections, and the number
-        of the step, counted from 1.
+        ``(steps, 8, runs)``: learning rate, weight decay, 1 less each beta, epsilon, both bias corrections, and the
+        number of the step, counted from 1.
     """
     settings = np.zeros((max(steps), 8, len(recipes)))
     settings[:, 4:] = 1.0
