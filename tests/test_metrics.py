@@ -245,8 +245,8 @@ class TestCollection:
                 "auroc": auroc,
                 "aupr": aupr,
                 "ece": compute_expected("ece", preds, target),
-                "confidence_accuracy_correlation": compute_expected("correlation", preds, target),
-                "confidence_accuracy_correlation_id": compute_expected("correlation_known", preds, target),
+                "correlation": compute_expected("correlation", preds, target),
+                "correlation_id": compute_expected("correlation_known", preds, target),
                 **accuracies,
             },
         )

@@ -226,7 +226,7 @@ def test_pictures_from_a_folder_a_zip_and_a_binary_column_are_the_same(tmp_path:
     expected = embed(embedder, values).numpy()
     for name in sources:
         np.testing.assert_allclose(store.gather(np.arange(6), [name]).astype("f4"), expected, rtol=2e-3, atol=1e-3)
-    assert store.items.column_names[:3] == ["id", "path", "absolute"]
+    assert store.items.column_names[:4] == ["id", "label", "path", "absolute"]
     assert not {"bytes", "cell"} & set(store.items.column_names)  # whole files do not belong in the item table
 
 
