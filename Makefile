@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# Without cached bytecode every start of Python compiles the libraries anew, which takes twice as long as importing them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install demo test test-oldest test-newest lint types mutants docs clean constraints
 
 install: $(INSTALLED)
