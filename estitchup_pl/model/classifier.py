@@ -320,7 +320,7 @@ class EmbeddingClassifier(pl.LightningModule):
     def _set_dropout_generator(self, generator: torch.Generator | None) -> None:
         for module in self.network.modules() if self.network else ():
             if isinstance(module, KeyedDropout):
-                module.generators = None if generator is None else [generator]
+                module.generator = generator
 
     def _evaluate(self, batch: EmbeddingBatch, metrics: MetricCollection, loss: MeanMetric) -> dict[str, Tensor]:
         logits = self(batch.embeddings).float()

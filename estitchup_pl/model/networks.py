@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.functional.augmentation import MASK_BITS, random_levels
@@ -47,19 +46,17 @@ class StackedLinear(nn.Module):
 
 
 class KeyedDropout(nn.Module):
-    """Dropout whose mask comes from generators that can be set for each batch.
+    """Dropout whose mask comes from a generator that can be set for each batch.
 
-    PyTorch's own dropout draws from the global generator, which neither a resumed fit nor a stack of runs can
-    bring back. Without generators (outside a fit by Lightning) it does the same as PyTorch's. One draw costs 16
+    PyTorch's own dropout draws from the global generator, which a resumed fit cannot bring back. Without a
+    generator (outside a fit by Lightning) it does the same as PyTorch's. One draw costs 16
     random bits: ``p`` is rounded to a multiple of 1/65536, which takes less than half the time of PyTorch's.
 
     Args:
         p: Probability that an element is dropped, in ``[0, 1)``.
 
     Attributes:
-        generators: One generator for each run of the stack in row-major order (one in all for an empty stack),
-            or ``None`` for the global one.
-        rows: Rows of each run that are no padding, or ``None`` if all are. Others draw nothing.
+        generator: Source of the mask, on the device of the batch; ``None`` for the global one.
 
     Raises:
         ConfigError: If ``p`` is outside ``[0, 1)``.
@@ -70,28 +67,20 @@ class KeyedDropout(nn.Module):
         if not 0 <= p < 1:
             raise ConfigError(f"dropout must lie in [0, 1), got {p}")
         self.p = p
-        self.generators: Sequence[torch.Generator] | None = None
-        self.rows: Sequence[int] | None = None
+        self.generator: torch.Generator | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop elements of ``(*stack, batch, features)`` in training, scaling the others by ``1 / (1 - p)``."""
         if not self.training or self.p == 0:
             return x
-        if self.generators is None:
+        if self.generator is None:
             return F.dropout(x, self.p)
         return x * self._mask(x)
 
     def _mask(self, x: Tensor) -> Tensor:
-        *stack, batch, features = x.shape
-        generators = self.generators or ()
-        draws = [
-            random_levels(count * features, generator=generator, device=x.device)
-            for generator, count in zip(generators, self.rows or [batch] * len(generators), strict=True)
-        ]
         kept = max(1, round((1 - self.p) * 2**MASK_BITS))  # of the levels
-        mask = pad_sequence(draws, batch_first=True) if self.rows else torch.stack(draws)
-        mask = F.pad(mask, (0, batch * features - mask.shape[-1])).le_(kept - 2 ** (MASK_BITS - 1) - 1)
-        return mask.view(*stack, batch, features).to(x.dtype).mul_(2**MASK_BITS / kept)
+        levels = random_levels(x.numel(), generator=self.generator, device=x.device).view(x.shape)
+        return levels.le_(kept - 2 ** (MASK_BITS - 1) - 1).to(x.dtype).mul_(2**MASK_BITS / kept)
 
     def extra_repr(self) -> str:
         """Show the probability."""
