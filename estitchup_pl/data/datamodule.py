@@ -203,7 +203,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
                 scaler.partial_fit(present)
         if not seen:
             raise DataError(
-                f"no training row has the modality {modality!r}, so it cannot be standardized: leave it out"
+                f"no training row has the modality {modality!r}, so its scaling cannot be learnt: leave it out"
             )
         return torch.from_numpy(scaler.mean_), torch.from_numpy(scaler.scale_)
 

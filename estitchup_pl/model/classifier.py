@@ -61,7 +61,8 @@ class EmbeddingClassifier(pl.LightningModule):
             ``preds`` ``(batch, classes)``, ``target`` ``(batch,)`` with ``NONE`` and, if it wishes, ``rows``.
             Default: :func:`~estitchup_pl.metrics.default_metrics`.
         more_metrics: Metrics beside those, or in the place of those of the same name.
-        scaling: ``"none"``, ``"l2"`` or ``"standardize"`` (by the training rows), for all modalities or by name.
+        scaling: ``"none"``, ``"l2"``, ``"standardize"`` or ``"centered_l2"`` (these two by the training rows), for
+            all modalities or by name.
         class_names: Known classes, in the order of the network's outputs. Default: from the data module.
         modalities: Width of each modality, in the order of concatenation. Default: from the data module.
 
@@ -139,7 +140,7 @@ class EmbeddingClassifier(pl.LightningModule):
             class_names: Known classes, in the order of the network's outputs.
             modalities: Width of each modality, in the order of concatenation.
             moments: Computes mean and standard deviation of a modality over the training rows; called for
-                those that are standardized. ``None`` where nothing is trained: a checkpoint brings them.
+                those whose scaling is learnt. ``None`` where nothing is trained: a checkpoint brings them.
             trained_on: The rows that a fit trains on, added to those of the fits before it.
 
         Raises:

@@ -12,8 +12,12 @@ from typing_extensions import override
 
 from estitchup_pl.errors import ConfigError, did_you_mean
 
-Scaling = Literal["none", "l2", "standardize"]
-SCALINGS: tuple[Scaling, ...] = ("none", "l2", "standardize")
+Scaling = Literal["none", "l2", "standardize", "centered_l2"]
+SCALINGS: tuple[Scaling, ...] = ("none", "l2", "standardize", "centered_l2")
+LEARNT: tuple[Scaling, ...] = ("standardize", "centered_l2")
+"""Scalings that are learnt from training rows."""
+UNIT_LENGTH: tuple[Scaling, ...] = ("l2", "centered_l2")
+"""Scalings that end with rows of length one."""
 
 Moments = Callable[[str], tuple[Tensor, Tensor]]
 """Mean and standard deviation ``(dim,)`` of a modality, by its name, over the training rows that have it."""
@@ -23,8 +27,8 @@ class ModalityScaling(nn.Module):
     """Scales each modality's share of the concatenated embeddings before anything else sees them.
 
     ``none`` leaves it, ``l2`` scales each row to length one, ``standardize`` subtracts the mean and divides by
-    the standard deviation of the training rows. A missing modality (all zeros) stays all zeros, which under
-    ``standardize`` is the mean.
+    the standard deviation of the training rows, ``centered_l2`` subtracts their mean and then scales to length one.
+    A missing modality (all zeros) stays all zeros, which is the mean where one is subtracted.
 
     Args:
         modalities: Width of each modality, in the order of their concatenation.
@@ -56,10 +60,10 @@ class ModalityScaling(nn.Module):
                 raise ConfigError(f"scaling: unknown modality {name!r}, expected one of {list(modalities)}{hint}")
         self.modalities = dict(modalities)
         self.kinds: dict[str, Scaling] = {name: by_name.get(name, "none") for name in modalities}
-        width = sum(modalities.values()) if "standardize" in self.kinds.values() else 0
+        width = sum(modalities.values()) if self._learnt() else 0
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
-        for start, stop in self._standardized().values():
+        for start, stop in self._learnt().values():
             self.mean[start:stop] = torch.nan  # known once they are fitted, or read from a checkpoint
 
     @property
@@ -68,9 +72,11 @@ class ModalityScaling(nn.Module):
         return not bool(self.mean.isnan().any())
 
     def fit(self, moments: Moments) -> None:
-        """Take the means and deviations of the modalities that are standardized."""
-        for name, (start, stop) in self._standardized().items():
-            self.mean[start:stop], self.std[start:stop] = moments(name)
+        """Take the means of the modalities whose scaling is learnt, and the deviations of those standardized."""
+        for name, (start, stop) in self._learnt().items():
+            self.mean[start:stop], std = moments(name)
+            if self.kinds[name] == "standardize":
+                self.std[start:stop] = std
 
     @override
     def forward(self, x: Tensor) -> Tensor:
@@ -79,12 +85,10 @@ class ModalityScaling(nn.Module):
         parts, start = [], 0
         for name, part in zip(self.kinds, torch.split(x, list(self.modalities.values()), dim=-1), strict=True):
             stop = start + part.shape[-1]
-            if self.kinds[name] == "l2":
-                part = F.normalize(part, dim=-1)
-            elif self.kinds[name] == "standardize":
+            if self.kinds[name] in LEARNT:
                 present = part.any(dim=-1, keepdim=True)
                 part = (part - self.mean[..., start:stop]) / self.std[..., start:stop] * present
-            parts.append(part)
+            parts.append(F.normalize(part, dim=-1) if self.kinds[name] in UNIT_LENGTH else part)
             start = stop
         return torch.cat(parts, dim=-1)
 
@@ -92,12 +96,12 @@ class ModalityScaling(nn.Module):
     def extra_repr(self) -> str:
         return ", ".join(f"{name}({dim})={self.kinds[name]}" for name, dim in self.modalities.items())
 
-    def _standardized(self) -> dict[str, tuple[int, int]]:
-        """First column of each modality that is standardized, and the one after its last."""
+    def _learnt(self) -> dict[str, tuple[int, int]]:
+        """First column of each modality whose scaling is learnt, and the one after its last."""
         spans, stop = {}, 0
         for name, dim in self.modalities.items():
             start, stop = stop, stop + dim
-            if self.kinds[name] == "standardize":
+            if self.kinds[name] in LEARNT:
                 spans[name] = start, stop
         return spans
 

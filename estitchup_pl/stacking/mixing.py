@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from estitchup_pl.functional.random_bits import below
 from estitchup_pl.functional.softening import spread_softly
@@ -18,7 +19,7 @@ class StackMixing:
 
     Args:
         recipes: Recipe of each run, in the order of their mixers: no mixing first, then E-Mixup, then E-Stitchup.
-        scales: Scaling of each run; those of one kind ``l2`` are the same modalities in all.
+        scales: Scaling of each run; the modalities scaled by ``l2``, and by ``centered_l2``, are the same in all.
         embeddings: Embeddings of all items, ``(n, dim)``.
         classes: Number of classes of each run, int64 ``(runs,)``.
 
@@ -44,6 +45,8 @@ class StackMixing:
         self._softness = torch.tensor([value or 0.0 for value in softness], device=device)[:, None, None]
         self._is_softened = torch.tensor([value is not None for value in softness], device=device)[:, None, None]
         self._moments: tuple[Tensor, Tensor, Tensor] | None = None
+        self._widths = list(scales[0].modalities.values())
+        self._centered = [kind == "centered_l2" for kind in scales[0].kinds.values()]
         if all(_is_equal(scale, scales[0]) for scale in scales):
             self._embeddings = _scaled(scales[0], embeddings)
         else:
@@ -92,7 +95,11 @@ class StackMixing:
         if self._moments is None:
             return items
         mean, std, presence = self._moments
-        return (items - mean[runs]) / std[runs] * presence.index_select(0, positions.flatten()).view_as(items)
+        items = (items - mean[runs]) / std[runs] * presence.index_select(0, positions.flatten()).view_as(items)
+        if not any(self._centered):
+            return items
+        parts = zip(torch.split(items, self._widths, dim=-1), self._centered, strict=True)
+        return torch.cat([F.normalize(part, dim=-1) if centered else part for part, centered in parts], dim=-1)
 
 
 def _is_equal(one: ModalityScaling, other: ModalityScaling) -> bool:
@@ -113,7 +120,7 @@ def _lengths_only(scale: ModalityScaling) -> ModalityScaling:
 
 
 def _stacked_moments(scales: Sequence[ModalityScaling], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Means and deviations, each ``(runs, 1, dim)``: 0 and 1 where a run does not standardize."""
+    """Means and deviations, each ``(runs, 1, dim)``: 0 and 1 where a run learns none."""
     dim = sum(scales[0].modalities.values())
     means = [scale.mean if len(scale.mean) else torch.zeros(dim) for scale in scales]
     stds = [scale.std if len(scale.std) else torch.ones(dim) for scale in scales]

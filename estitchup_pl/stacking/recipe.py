@@ -17,7 +17,7 @@ from estitchup_pl.callbacks import EmbeddingAugmentation, EMixup, EStitchup, Lab
 from estitchup_pl.data.datamodule import EmbeddingDataModule
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.model.networks import KeyedDropout, SoftTargetBCE, StackedLinear
-from estitchup_pl.model.scaling import ModalityScaling
+from estitchup_pl.model.scaling import UNIT_LENGTH, ModalityScaling
 from estitchup_pl.model.schedules import TriangularCycle
 from estitchup_pl.stacking.run import Run
 
@@ -95,7 +95,7 @@ def read_recipe(run: Run) -> Recipe | None:
     if layers is None:
         return None
     kinds = ModalityScaling(data.modalities, model.scaling).kinds
-    scaled = [name for name, kind in kinds.items() if kind == "l2"]
+    scaled = [(name, kind) for name, kind in kinds.items() if kind in UNIT_LENGTH]
     shape = (layers, data.batch_size, id(data.store), tuple(data.modalities), *scaled)
     return Recipe(*mixing, training, shape)
 

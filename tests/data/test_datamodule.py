@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 from blobs import CLASSES, blobs_store
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import Normalizer, StandardScaler
 from training import classifier, data, trainer
 
 from estitchup_pl import EmbeddingDataModule, EmbeddingStore
@@ -115,6 +115,27 @@ def test_standardization_is_fitted_on_training_rows_that_have_the_modality(tmp_p
     expected = np.where((ids % 3 == 0)[:, None], 0, reference.transform(arrays["image"][ids].astype(np.float64)))
     np.testing.assert_allclose(scaled[:, 7:], expected, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(scaled[:, :7], axis=1), 1, atol=1e-6)
+
+
+def test_centered_rows_have_length_one_around_the_mean_of_the_training_rows_that_have_the_modality() -> None:
+    store = blobs_store(rows=300)
+    arrays = {name: store.gather(np.arange(len(store)), [name]) + np.float32(3) for name in store.modalities}
+    arrays["image"][::3] = 0
+    store = EmbeddingStore.from_arrays(store.items.select(["id", "label"]), arrays)
+    module = data(store=store)
+    module.setup("fit")
+    scale = ModalityScaling(module.modalities, "centered_l2")
+    scale.fit(module.moments)
+    given = torch.from_numpy(np.concatenate([arrays["title"], arrays["image"]], axis=1))
+    parts = []
+    for name in ("title", "image"):
+        train = arrays[name][module.parts.train].astype(np.float64)
+        center = StandardScaler(with_std=False).fit(train[train.any(axis=1)])
+        scaled = Normalizer().fit_transform(center.transform(arrays[name].astype(np.float64)))
+        parts.append(np.where(arrays[name].any(axis=1, keepdims=True), scaled, 0))
+    before = given.clone()
+    np.testing.assert_allclose(scale(given).numpy(), np.concatenate(parts, axis=1), atol=1e-6)
+    assert torch.equal(given, before)
 
 
 def test_a_constant_column_is_standardized_to_zero() -> None:

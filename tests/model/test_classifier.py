@@ -308,7 +308,7 @@ def test_a_model_that_was_told_its_data_still_learns_the_moments(tmp_path: Path)
     ("scaling", "message"),
     [
         ({"imag": "l2"}, r"scaling: unknown modality 'imag'.*did you mean 'image'"),
-        ("l3", r"must be one of none, l2, standardize, got 'l3'"),
+        ("l3", r"must be one of none, l2, standardize, centered_l2, got 'l3'"),
         ({"title": "standardise"}, r"got 'standardise'; did you mean 'standardize'"),
     ],
 )

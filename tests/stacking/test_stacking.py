@@ -144,6 +144,20 @@ def test_every_method_of_a_stack_does_what_the_plain_formulas_say() -> None:
             torch.testing.assert_close(value.detach(), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
+def test_each_run_of_a_stack_is_centered_by_its_own_training_rows() -> None:
+    def own(position: int) -> Run:
+        other = {"image": "standardize"} if position == 2 else {}
+        return run(position, model=classifier(scaling={"title": "centered_l2", **other}))
+
+    runs = [own(position) for position in (0, 2, 3)]
+    assert len({read_recipe(one).shape for one in runs}) == 1
+    fit(runs)
+    assert not torch.equal(runs[0].model.scale.mean, runs[2].model.scale.mean)
+    for one in runs:
+        for value, expected in zip(one.model.network.parameters(), reference(own(one.seed), EPOCHS), strict=True):
+            torch.testing.assert_close(value.detach(), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
 def test_a_run_depends_on_no_other() -> None:
     runs = [run(position) for position in range(6)]
     fit(runs)
