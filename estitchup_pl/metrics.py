@@ -7,6 +7,7 @@ pad the last batch, the number of processes and the order of batches have no inf
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.functional import (
     Heuristic,
     ReliabilityBins,
+    acceptance,
     adaptive_calibration_error,
     classwise_calibration_error,
     confidence_accuracy_correlation,
@@ -32,15 +34,17 @@ from estitchup_pl.functional import (
     weighted_auroc,
     weighted_auroc_aupr,
 )
-from estitchup_pl.functional.checks import check_bins, check_predictions
+from estitchup_pl.functional.checks import check_bins, check_none_scores, check_predictions
 
 _NO_ROW = -1
+_NO_SCORE = -1.0  # not NaN, with which torchmetrics would find no two states equal
 
 
 class RowMetric(Metric):
     """Collects predicted rows, each once; a metric of your own subclasses it and computes on :meth:`predictions`.
 
-    ``compute`` returns a number, or a dict of numbers that are logged under their own names.
+    :meth:`none_scores` are the scores of "none" of the same rows. ``compute`` returns a number, or a dict of numbers
+    that are logged under their own names.
 
     Args:
         kwargs: Options of :class:`torchmetrics.Metric`.
@@ -66,13 +70,16 @@ class RowMetric(Metric):
     preds: list[Tensor]
     target: list[Tensor]
     rows: list[Tensor]
+    scores: list[Tensor]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{"dist_sync_fn": _gather_rows, **kwargs})
-        for state in ("preds", "target", "rows"):
+        for state in ("preds", "target", "rows", "scores"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
-    def update(self, preds: Tensor, target: Tensor, rows: Tensor | None = None) -> None:
+    def update(
+        self, preds: Tensor, target: Tensor, rows: Tensor | None = None, none_scores: Tensor | None = None
+    ) -> None:
         """Take in predicted rows.
 
         Args:
@@ -80,15 +87,20 @@ class RowMetric(Metric):
             target: Class index or ``NONE``, int64 ``(rows,)``.
             rows: Number of each row in its data set, int64 ``(rows,)``; a row that comes twice is counted once.
                 Rows without a number are all counted.
+            none_scores: Score of "none" in ``[0, 1]``, higher for "none", float ``(rows,)``; one minus the greatest
+                probability (the paper's) if not given.
 
         Raises:
             DataError: If shapes, types or ranges are wrong.
         """
         check_predictions(preds, target)
+        if none_scores is not None:
+            check_none_scores(none_scores, target)
         rows = torch.full_like(target, _NO_ROW) if rows is None else _checked_rows(rows, target)
         self.preds.append(preds.detach().to(torch.promote_types(preds.dtype, torch.float32)))
         self.target.append(target)
         self.rows.append(rows)
+        self.scores.append(_stored_scores(none_scores, target))
 
     def predictions(self) -> tuple[Tensor, Tensor]:
         """Return all rows seen, each once, in the order of their numbers.
@@ -99,16 +111,44 @@ class RowMetric(Metric):
         Raises:
             DataError: If a row came with two different labels.
         """
+        preds, target, _ = self._rows_once()
+        return preds, target
+
+    def none_scores(self) -> Tensor:
+        """Return the score of "none" of each row of :meth:`predictions`.
+
+        Returns:
+            Scores in ``[0, 1]``, float64 ``(rows,)``: those that :meth:`update` was given, or one minus the greatest
+            probability.
+
+        Raises:
+            DataError: If a row came with two different labels.
+        """
+        preds, _, scores = self._rows_once()
+        return _completed(preds, scores)
+
+    def decided(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return :meth:`predictions` and their :meth:`none_scores`, ``None`` where no row was given one.
+
+        That is what functions with a "none" column take: without scores they rank the probabilities themselves,
+        in full precision.
+        """
+        preds, target, scores = self._rows_once()
+        given = bool((scores != _NO_SCORE).any())
+        return preds, target, _completed(preds, scores) if given else None
+
+    def _rows_once(self) -> tuple[Tensor, Tensor, Tensor]:
         if len(self.rows) == 0:
-            return torch.empty(0, 1), torch.empty(0, dtype=torch.int64)
-        preds, target, rows = (dim_zero_cat(parts) for parts in (self.preds, self.target, self.rows))
+            return torch.empty(0, 1), torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64)
+        states = (self.preds, self.target, self.scores, self.rows)
+        preds, target, scores, rows = (dim_zero_cat(parts) for parts in states)
         if preds.device.type == "mps":  # which has no float64
-            preds, target, rows = preds.cpu(), target.cpu(), rows.cpu()
+            preds, target, scores, rows = preds.cpu(), target.cpu(), scores.cpu().double(), rows.cpu()
         if bool((rows[1:] > rows[:-1]).all()):
-            return preds, target
+            return preds, target, scores
         order = rows.argsort(stable=True)
         first = order[_is_first_of_row(rows[order], target[order])]
-        return preds[first], target[first]
+        return preds[first], target[first], scores[first]
 
 
 class WeightedAUROC(RowMetric):
@@ -128,7 +168,7 @@ class WeightedAUROC(RowMetric):
 
     def compute(self) -> Tensor:
         """Return the average, float64; NaN where no class has an AUROC."""
-        return weighted_auroc(*self.predictions())
+        return weighted_auroc(*self.decided())
 
 
 class WeightedAUPR(RowMetric):
@@ -148,7 +188,7 @@ class WeightedAUPR(RowMetric):
 
     def compute(self) -> Tensor:
         """Return the average, float64; NaN without rows."""
-        return weighted_aupr(*self.predictions())
+        return weighted_aupr(*self.decided())
 
 
 class WeightedRanking(RowMetric):
@@ -168,7 +208,7 @@ class WeightedRanking(RowMetric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return ``auroc`` and ``aupr``, the averages over all classes and "none" by support, float64."""
-        auroc, aupr = weighted_auroc_aupr(*self.predictions())
+        auroc, aupr = weighted_auroc_aupr(*self.decided())
         return {"auroc": auroc, "aupr": aupr}
 
 
@@ -176,7 +216,9 @@ class NoneAwareAccuracy(RowMetric):
     """Top-one accuracy with rejection: overall, in-distribution and of "none" (Sec. 3.5).
 
     Args:
-        threshold: Confidence threshold; may be set again at any time: ``metric.threshold = 0.8``.
+        threshold: Least acceptance (one minus the score of "none"; for the paper's score the confidence), exclusive.
+            NaN where none was fitted: everything is accepted. May be set again at any time:
+            ``metric.threshold = 0.8``.
         kwargs: Options of :class:`torchmetrics.Metric`.
 
     Raises:
@@ -191,26 +233,27 @@ class NoneAwareAccuracy(RowMetric):
 
     higher_is_better = True
 
-    def __init__(self, threshold: float | Tensor = 0.0, **kwargs: Any) -> None:
+    def __init__(self, threshold: float | Tensor = math.nan, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.threshold = threshold
 
     @property
     def threshold(self) -> float:
-        """Confidence threshold: a prediction is valid only if its confidence is greater."""
+        """A prediction is valid only if its acceptance is greater; NaN accepts everything."""
         return self._threshold
 
     @threshold.setter
     def threshold(self, value: float | Tensor) -> None:
         threshold = float(value)
-        if not 0 <= threshold <= 1:
+        if not 0 <= threshold <= 1 and not math.isnan(threshold):
             raise ConfigError(f"threshold: expected a confidence from 0 to 1, got {threshold}")
         self._threshold = threshold
         self._computed = None  # what was computed belongs to the threshold before
 
     def compute(self) -> dict[str, Tensor]:
         """Return ``accuracy``, ``accuracy_id`` and ``accuracy_none``, float64; NaN where there is no such row."""
-        return none_aware_accuracy(*self.predictions(), self.threshold)._asdict()
+        preds, target, none_scores = self.decided()
+        return none_aware_accuracy(preds, target, self.threshold, none_scores)._asdict()
 
 
 class TopOneAccuracy(RowMetric):
@@ -236,7 +279,7 @@ class TopOneAccuracy(RowMetric):
 
 
 class ConfidenceThreshold(RowMetric):
-    """Confidence threshold that a heuristic of Sec. 4.3 chooses on rows that contain "none".
+    """Threshold of the acceptance that a heuristic of Sec. 4.3 chooses on rows that contain "none".
 
     Args:
         heuristic: See :func:`estitchup_pl.functional.select_threshold`.
@@ -254,14 +297,14 @@ class ConfidenceThreshold(RowMetric):
         self.heuristic = heuristic
 
     def compute(self) -> Tensor:
-        """Return the threshold, a scalar of the type of the probabilities.
+        """Return the threshold, a scalar of the type of the acceptance.
 
         Raises:
             DataError: If no row is "none", or all are.
         """
-        preds, target = self.predictions()
-        confidence, predicted = preds.max(dim=1)
-        return select_threshold(confidence, predicted, target, self.heuristic)
+        preds, target, none_scores = self.decided()
+        predicted = preds.max(dim=1).indices
+        return select_threshold(acceptance(preds, none_scores), predicted, target, self.heuristic)
 
 
 class _TopLabelMetric(RowMetric):
@@ -444,6 +487,17 @@ def _checked_rows(rows: Tensor, target: Tensor) -> Tensor:
     if bool((rows < 0).any()):
         raise DataError(f"rows: expected rows of a data set, from 0, got {int(rows.min())}")
     return rows
+
+
+def _stored_scores(none_scores: Tensor | None, target: Tensor) -> Tensor:
+    dtype = torch.float32 if target.device.type == "mps" else torch.float64
+    if none_scores is None:
+        return torch.full(target.shape, _NO_SCORE, dtype=dtype, device=target.device)
+    return none_scores.detach().to(dtype)
+
+
+def _completed(preds: Tensor, scores: Tensor) -> Tensor:
+    return scores.where(scores != _NO_SCORE, 1 - preds.amax(dim=1).double())
 
 
 def _is_first_of_row(rows: Tensor, target: Tensor) -> Tensor:

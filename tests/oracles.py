@@ -113,9 +113,17 @@ def none_score(probabilities: Array) -> Array:
     return np.array([1 - max(row) for row in probabilities], probabilities.dtype)
 
 
-def reject(probabilities: Array, threshold: float) -> Array:
-    limit = probabilities.dtype.type(threshold)
-    return np.array([int(np.argmax(row)) if max(row) > limit else NONE for row in probabilities], int)
+def acceptance(probabilities: Array, none_scores: Array | None = None) -> Array:
+    if none_scores is not None:
+        return np.array([1 - float(score) for score in none_scores], np.float32)
+    return np.array([max(row) for row in probabilities], probabilities.dtype)
+
+
+def reject(probabilities: Array, threshold: float, none_scores: Array | None = None) -> Array:
+    accepted = acceptance(probabilities, none_scores)
+    limit = -1.0 if np.isnan(threshold) else accepted.dtype.type(threshold)
+    decisions = [int(np.argmax(row)) if own > limit else NONE for row, own in zip(probabilities, accepted, strict=True)]
+    return np.array(decisions, int)
 
 
 def count_decisions(decided: Array, labels: Array) -> dict[str, int]:
@@ -147,8 +155,10 @@ def ratios(decided: Array, labels: Array) -> tuple[float, float]:
     return tuple(right / wrong if wrong else np.inf if right else np.nan for right, wrong in pairs)  # type: ignore[return-value]
 
 
-def none_aware_accuracy(probabilities: Array, labels: Array, threshold: float) -> tuple[float, float, float]:
-    return accuracies(reject(probabilities, threshold), labels)
+def none_aware_accuracy(
+    probabilities: Array, labels: Array, threshold: float, none_scores: Array | None = None
+) -> tuple[float, float, float]:
+    return accuracies(reject(probabilities, threshold, none_scores), labels)
 
 
 def threshold_curves(confidence: Array, predicted: Array, labels: Array, thresholds: Array) -> tuple[Array, ...]:
@@ -170,15 +180,15 @@ def threshold_losses(confidence: Array, predicted: Array, labels: Array, heurist
     return losses
 
 
-def columns_of(probabilities: Array, labels: Array) -> list[tuple[Array, Array]]:
-    """Scores and positives of each class and, last, of "none", whose score falls with the greatest probability."""
-    scores = [*probabilities.T, -probabilities.max(axis=1)]
+def columns_of(probabilities: Array, labels: Array, none_scores: Array | None = None) -> list[tuple[Array, Array]]:
+    """Scores and positives of each class and, last, of "none": by default minus the greatest probability."""
+    scores = [*probabilities.T, -probabilities.max(axis=1) if none_scores is None else none_scores]
     return [(column, labels == k) for k, column in zip([*range(len(scores) - 1), NONE], scores, strict=True)]
 
 
-def ranking_scores(probabilities: Array, labels: Array) -> tuple[Array, Array, Array]:
+def ranking_scores(probabilities: Array, labels: Array, none_scores: Array | None = None) -> tuple[Array, Array, Array]:
     auroc, aupr, support = [], [], []
-    for scores, positive in columns_of(probabilities, labels):
+    for scores, positive in columns_of(probabilities, labels, none_scores):
         auroc.append(roc_auc_score(positive, scores) if len(set(positive)) == 2 else np.nan)
         aupr.append(average_precision_score(positive, scores) if positive.any() else np.nan)
         support.append(int(positive.sum()))
@@ -190,14 +200,14 @@ def weighted_mean(values: Array, support: Array) -> float:
     return float(np.average(values[defined], weights=support[defined])) if defined.any() else np.nan
 
 
-def weighted_auroc_aupr(probabilities: Array, labels: Array) -> tuple[float, float]:
-    auroc, aupr, support = ranking_scores(probabilities, labels)
+def weighted_auroc_aupr(probabilities: Array, labels: Array, none_scores: Array | None = None) -> tuple[float, float]:
+    auroc, aupr, support = ranking_scores(probabilities, labels, none_scores)
     return weighted_mean(auroc, support), weighted_mean(aupr, support)
 
 
-def row_scores(probabilities: Array, labels: Array) -> tuple[Array, Array]:
+def row_scores(probabilities: Array, labels: Array, none_scores: Array | None = None) -> tuple[Array, Array]:
     auroc, precision = np.empty(len(labels)), np.empty(len(labels))
-    for scores, positive in columns_of(probabilities, labels):
+    for scores, positive in columns_of(probabilities, labels, none_scores):
         for row in np.nonzero(positive)[0]:
             others = scores[~positive]
             wins = np.sum(scores[row] > others) + np.sum(scores[row] == others) / 2

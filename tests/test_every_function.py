@@ -62,6 +62,12 @@ class Inputs:
     def predictions(self) -> tuple[Tensor, Tensor]:
         return self.unit(self.rows, self.classes), self.integers(-1, self.classes, self.rows)
 
+    def scores(self) -> Tensor | None:
+        return self.pick(None, self.unit(self.rows))
+
+    def scored(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        return *self.predictions(), self.scores()
+
     def top(self) -> tuple[Tensor, Tensor]:
         return self.unit(self.rows), self.flags(self.rows)
 
@@ -153,6 +159,7 @@ def check_temperature(temperature: float, logits: Tensor, labels: Tensor) -> Non
 
 
 FUNCTIONS: dict[str, Case] = {
+    "acceptance": Case(lambda inputs: (inputs.unit(inputs.rows, inputs.classes), inputs.scores()), oracles.acceptance),
     "adaptive_calibration_error": Case(Inputs.top_and_bins, oracles.adaptive_calibration_error),
     "binned_calibration_error": Case(Inputs.bins, lambda bins: oracles.over_last_axis(oracles.calibration_error, bins)),
     "binned_correlation": Case(Inputs.bins, lambda bins: oracles.over_last_axis(oracles.correlation, bins)),
@@ -172,13 +179,16 @@ FUNCTIONS: dict[str, Case] = {
     ),
     "modality_stitch": Case(Inputs.modality_batch, oracles.modality_stitch),
     "none_aware_accuracy": Case(
-        lambda inputs: (*inputs.predictions(), inputs.pick(*TIES)), oracles.none_aware_accuracy
+        lambda inputs: (*inputs.predictions(), inputs.pick(*TIES, np.nan), inputs.scores()), oracles.none_aware_accuracy
     ),
     "none_score": Case(lambda inputs: (inputs.unit(inputs.rows, inputs.classes),), oracles.none_score),
-    "ranking_scores": Case(Inputs.predictions, oracles.ranking_scores),
-    "reject": Case(lambda inputs: (inputs.unit(inputs.rows, inputs.classes), inputs.pick(*TIES)), oracles.reject),
+    "ranking_scores": Case(Inputs.scored, oracles.ranking_scores),
+    "reject": Case(
+        lambda inputs: (inputs.unit(inputs.rows, inputs.classes), inputs.pick(*TIES, np.nan), inputs.scores()),
+        oracles.reject,
+    ),
     "reliability_bins": Case(Inputs.top_and_bins, oracles.reliability_bins),
-    "row_scores": Case(Inputs.predictions, oracles.row_scores),
+    "row_scores": Case(Inputs.scored, oracles.row_scores),
     "sample_lambda": Case(
         lambda inputs: ((2, 300), inputs.lay_out([[inputs.pick(0.2, 0.4)], [inputs.pick(1.0, 8.0)]])),
         check=check_lambda,
@@ -207,14 +217,14 @@ FUNCTIONS: dict[str, Case] = {
         lambda inputs: (*inputs.decisions(), inputs.lay_out(TIES, torch.float64)), oracles.threshold_curves
     ),
     "top_label": Case(Inputs.predictions, oracles.top_label),
-    "weighted_aupr": Case(Inputs.predictions, lambda *rows: oracles.weighted_auroc_aupr(*rows)[1]),
-    "weighted_auroc": Case(Inputs.predictions, lambda *rows: oracles.weighted_auroc_aupr(*rows)[0]),
-    "weighted_auroc_aupr": Case(Inputs.predictions, oracles.weighted_auroc_aupr),
+    "weighted_aupr": Case(Inputs.scored, lambda *rows: oracles.weighted_auroc_aupr(*rows)[1]),
+    "weighted_auroc": Case(Inputs.scored, lambda *rows: oracles.weighted_auroc_aupr(*rows)[0]),
+    "weighted_auroc_aupr": Case(Inputs.scored, oracles.weighted_auroc_aupr),
 }
 
 
 def over_top_label(oracle: Callable[..., Any], known_only: bool = False) -> Callable[..., Any]:
-    def expected(probabilities: np.ndarray, labels: np.ndarray) -> Any:
+    def expected(probabilities: np.ndarray, labels: np.ndarray, none_scores: np.ndarray | None) -> Any:
         kept = (labels != -1) | (not known_only)
         return oracle(*oracles.top_label(probabilities[kept], labels[kept]))
 
@@ -226,7 +236,7 @@ METRICS: dict[str, list[tuple[Metric, Callable[..., Any]]]] = {
         (metrics.AdaptiveCalibrationError(), over_top_label(oracles.adaptive_calibration_error))
     ],
     "ClasswiseCalibrationError": [
-        (metrics.ClasswiseCalibrationError(), lambda *rows: np.mean(oracles.classwise_calibration_error(*rows)))
+        (metrics.ClasswiseCalibrationError(), lambda *rows: np.mean(oracles.classwise_calibration_error(*rows[:2])))
     ],
     "ConfidenceAccuracyCorrelation": [
         (
@@ -243,10 +253,14 @@ METRICS: dict[str, list[tuple[Metric, Callable[..., Any]]]] = {
         for known_only in (False, True)
     ],
     "NoneAwareAccuracy": [
-        (metrics.NoneAwareAccuracy(0.5), lambda *rows: oracles.none_aware_accuracy(*rows, 0.5)),
+        (
+            metrics.NoneAwareAccuracy(threshold),
+            lambda *rows, threshold=threshold: oracles.none_aware_accuracy(*rows[:2], threshold, rows[2]),
+        )
+        for threshold in (0.5, np.nan)
     ],
     "ReliabilityDiagram": [(metrics.ReliabilityDiagram(), over_top_label(oracles.reliability_bins))],
-    "TopOneAccuracy": [(metrics.TopOneAccuracy(), lambda *rows: oracles.none_aware_accuracy(*rows, -1.0)[1])],
+    "TopOneAccuracy": [(metrics.TopOneAccuracy(), lambda *rows: oracles.none_aware_accuracy(*rows[:2], np.nan)[1])],
     "WeightedAUPR": [(metrics.WeightedAUPR(), lambda *rows: oracles.weighted_auroc_aupr(*rows)[1])],
     "WeightedAUROC": [(metrics.WeightedAUROC(), lambda *rows: oracles.weighted_auroc_aupr(*rows)[0])],
     "WeightedRanking": [(metrics.WeightedRanking(), oracles.weighted_auroc_aupr)],
@@ -297,16 +311,18 @@ def test_metric_equals_its_oracle_and_leaves_its_inputs_alone(name: str, precisi
     inputs = Inputs(data, PRECISIONS[precision])
     inputs.rows += 1
     preds, target = inputs.predictions()
+    scores = inputs.scores()
     shown = torch.from_numpy(inputs.source.permutation([*range(inputs.rows), 0]))
-    batches = [(preds[rows], target[rows], rows) for rows in shown.split(5)]
-    before = storage_of([preds, target, batches])
+    batches = [(preds[rows], target[rows], rows, None if scores is None else scores[rows]) for rows in shown.split(5)]
+    before = storage_of([preds, target, scores, batches])
     for metric, oracle in METRICS[name]:
         metric.reset()
         for batch in batches:
             metric.update(*batch)
         got = metric.compute()
-        assert all(map(torch.equal, before, storage_of([preds, target, batches])))
-        assert_equal(list(got.values()) if isinstance(got, dict) else got, oracle(preds.numpy(), target.numpy()))
+        assert all(map(torch.equal, before, storage_of([preds, target, scores, batches])))
+        wanted = oracle(*as_numpy((preds, target, scores)))
+        assert_equal(list(got.values()) if isinstance(got, dict) else got, wanted)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -317,11 +333,13 @@ def test_threshold_metric_selects_what_the_oracle_does(precision: str, data: st.
     confidence = confidence.clamp(min=0.1)  # so that the class of the greatest is the one predicted
     preds = torch.zeros(len(labels), inputs.classes, dtype=confidence.dtype)
     preds = preds.scatter(1, predicted.unsqueeze(1), confidence.unsqueeze(1))
-    before = storage_of([preds, labels])
+    scores = inputs.scores()
+    before = storage_of([preds, labels, scores])
     metric = metrics.ConfidenceThreshold(heuristic)
-    metric.update(preds, labels)
-    check_threshold(metric.compute(), confidence, predicted, labels, heuristic)
-    assert all(map(torch.equal, before, storage_of([preds, labels])))
+    metric.update(preds, labels, none_scores=scores)
+    accepted = confidence if scores is None else torch.from_numpy(oracles.acceptance(preds.numpy(), scores.numpy()))
+    check_threshold(metric.compute(), accepted, predicted, labels, heuristic)
+    assert all(map(torch.equal, before, storage_of([preds, labels, scores])))
 
 
 def test_every_public_function_and_metric_is_in_the_tables() -> None:

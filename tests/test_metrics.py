@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,10 @@ def draw_rows(rows: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return preds, torch.randint(-1, CLASSES, (rows,), generator=source), torch.arange(rows)
 
 
+def draw_scores(rows: int) -> Tensor:
+    return torch.rand(rows, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+
+
 def build_metrics() -> dict[str, Metric]:
     return {
         "auroc": metrics.WeightedAUROC(),
@@ -40,15 +45,15 @@ def build_metrics() -> dict[str, Metric]:
     }
 
 
-def compute_expected(name: str, preds: Tensor, target: Tensor) -> object:
+def compute_expected(name: str, preds: Tensor, target: Tensor, scores: Tensor | None = None) -> object:
     confidence, correct = functional.top_label(preds, target)
     known = target >= 0
-    auroc, aupr = functional.weighted_auroc_aupr(preds, target)
+    auroc, aupr = functional.weighted_auroc_aupr(preds, target, scores)
     return {
         "auroc": auroc,
         "aupr": aupr,
         "ranking": {"auroc": auroc, "aupr": aupr},
-        "accuracy": functional.none_aware_accuracy(preds, target, 0.9)._asdict(),
+        "accuracy": functional.none_aware_accuracy(preds, target, 0.9, scores)._asdict(),
         "top_one": functional.none_aware_accuracy(preds, target, 0.0)._asdict(),
         "correlation": functional.confidence_accuracy_correlation(confidence, correct, 10),
         "correlation_known": functional.confidence_accuracy_correlation(confidence[known], correct[known], 10),
@@ -72,6 +77,16 @@ class TestEveryMetric:
         for batch in rows.split(32):
             metric.update(preds[batch], target[batch], rows[batch])
         assert_equal(metric.compute(), compute_expected(name, preds, target))
+
+    @pytest.mark.parametrize("in_order", [True, False])
+    def test_takes_a_none_score_of_each_row(self, name, in_order):
+        preds, target, rows = draw_rows(101)
+        scores = draw_scores(101)
+        metric = build_metrics()[name]
+        for batch in (rows if in_order else torch.cat([rows.flip(0), rows[:7]])).split(32):
+            metric.update(preds[batch], target[batch], rows[batch], none_scores=scores[batch])
+        assert_equal(metric.compute(), compute_expected(name, preds, target, scores))
+        assert_equal(metric.none_scores(), scores)
 
     def test_counts_repeated_ids_once_in_any_order(self, name):
         preds, target, rows = draw_rows(60)
@@ -150,6 +165,31 @@ class TestUpdate:
         assert metric.target == []
         assert metric.rows == []
 
+    @pytest.mark.parametrize(
+        ("scores", "message"),
+        [
+            ([0.5, 0.5], r"none_scores: expected one a row, \(1,\), got \(2,\)"),
+            ([[0.5]], r"none_scores: expected one a row, \(1,\), got \(1, 1\)"),
+            ([2.5], r"none_scores: expected values from 0 to 1, got 2.5 at index \(0,\); map an unbounded score"),
+            ([math.nan], "none_scores: expected values from 0 to 1, got nan"),
+            ([1], "none_scores: expected floating point values, got torch.int64"),
+        ],
+    )
+    def test_refuses_what_is_no_none_score(self, scores, message):
+        metric = metrics.WeightedAUROC()
+        with pytest.raises(DataError, match=message):
+            metric.update(torch.tensor([[0.5, 0.5]]), torch.tensor([0]), none_scores=torch.tensor(scores))
+        assert metric.preds == metric.scores == []
+
+    def test_rows_without_a_none_score_have_the_papers(self):
+        metric = metrics.WeightedAUROC()
+        metric.update(torch.tensor([[0.75, 0.25]]), torch.tensor([0]))
+        assert metric.decided()[2] is None
+        metric.update(torch.tensor([[0.5, 0.25]]), torch.tensor([-1]), none_scores=torch.tensor([0.125]))
+        assert_equal(metric.none_scores(), torch.tensor([0.25, 0.125], dtype=torch.float64))
+        assert_equal(metric.decided()[2], metric.none_scores())
+        assert float(metric.compute()) == 0.5  # the class is right above, "none" wrong below
+
     def test_refuses_a_row_with_two_labels(self):
         metric = metrics.WeightedAUROC()
         preds, target = torch.full((3, 2), 0.5), torch.tensor([0, 1, 1])
@@ -224,7 +264,16 @@ class TestOptions:
         for name, value in metric.compute().items():
             assert value == getattr(curves, name)[0]
 
-    @pytest.mark.parametrize("threshold", [-0.1, 1.1, math.nan])
+    def test_without_a_threshold_everything_is_accepted(self):
+        metric = metrics.NoneAwareAccuracy()
+        metric.update(torch.zeros(2, 1), torch.tensor([0, -1]))
+        assert_equal(metric.compute()["accuracy_id"], torch.tensor(1.0, dtype=torch.float64))
+        metric.threshold = 0.0
+        assert float(metric.compute()["accuracy_id"]) == 0
+        metric.threshold = math.nan
+        assert float(metric.compute()["accuracy_id"]) == 1
+
+    @pytest.mark.parametrize("threshold", [-0.1, 1.1, math.inf])
     def test_refuses_what_is_no_confidence(self, threshold):
         with pytest.raises(ConfigError, match="threshold: expected a confidence from 0 to 1"):
             metrics.NoneAwareAccuracy(threshold)
@@ -293,10 +342,11 @@ def evaluate_on_one_of_two_processes(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     preds, target, rows = draw_rows(ROWS)
     results = []
-    for layout in LAYOUTS:
+    for layout, scores in product(LAYOUTS, (None, draw_scores(ROWS))):
         collection = MetricCollection(build_metrics())
         for batch in torch.tensor(layout[rank], dtype=torch.int64).split(8) if layout[rank] else ():
-            collection.update(preds[batch], target[batch], rows[batch])
+            given = None if scores is None else scores[batch]
+            collection.update(preds[batch], target[batch], rows[batch], none_scores=given)
         results.append({name: metric.compute() for name, metric in collection.items()})
     torch.save(results, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
@@ -311,6 +361,7 @@ def test_two_processes_compute_what_one_does(tmp_path: Path):
     )
     preds, target, _ = draw_rows(ROWS)
     for rank in range(2):
-        for results in torch.load(tmp_path / f"{rank}.pt", weights_only=False):
-            for name, value in results.items():
-                assert_equal(value, compute_expected(name, preds, target))
+        results = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
+        for values, (_, scores) in zip(results, product(LAYOUTS, (None, draw_scores(ROWS))), strict=True):
+            for name, value in values.items():
+                assert_equal(value, compute_expected(name, preds, target, scores))

@@ -11,8 +11,17 @@ from estitchup_pl.batch import NONE
 from estitchup_pl.errors import ConfigError, DataError
 
 
-def check_probabilities(values: Tensor, name: str = "probabilities") -> None:
+def check_probabilities(
+    values: Tensor,
+    name: str = "probabilities",
+    hint: str = "pass the outputs of a sigmoid or softmax, not logits",
+) -> None:
     """Refuse anything but floating point numbers in ``[0, 1]``.
+
+    Args:
+        values: What is checked.
+        name: What the message calls them.
+        hint: What to do about a value outside the range.
 
     Raises:
         DataError: If ``values`` are not floating point, or one lies outside ``[0, 1]`` or is NaN.
@@ -25,7 +34,6 @@ def check_probabilities(values: Tensor, name: str = "probabilities") -> None:
         return
     place = tuple(((values >= 0) & (values <= 1)).logical_not().nonzero()[0].tolist())
     value = float(values[place])
-    hint = "pass the outputs of a sigmoid or softmax, not logits"
     if math.isnan(value):
         hint = "the model has diverged, or the embeddings are broken"
     raise DataError(f"{name}: expected values from 0 to 1, got {value} at index {place}; {hint}")
@@ -48,6 +56,20 @@ def check_predictions(probabilities: Tensor, labels: Tensor) -> None:
         )
     check_probabilities(probabilities)
     check_labels(labels, probabilities.shape[1])
+
+
+def check_none_scores(none_scores: Tensor, labels: Tensor) -> None:
+    """Refuse "none" scores that are not one number in ``[0, 1]`` a row.
+
+    Raises:
+        DataError: If the shapes differ, ``none_scores`` are not floating point, or one lies outside ``[0, 1]``.
+    """
+    if none_scores.shape != labels.shape:
+        raise DataError(
+            f"none_scores: expected one a row, {tuple(labels.shape)}, got {tuple(none_scores.shape)}; higher is more "
+            'likely "none"'
+        )
+    check_probabilities(none_scores, "none_scores", 'map an unbounded score into [0, 1], higher for "none"')
 
 
 def check_labels(labels: Tensor, num_classes: int) -> None:

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.errors import ConfigError, DataError
-from estitchup_pl.functional.checks import check_predictions, check_probabilities
+from estitchup_pl.functional.checks import check_none_scores, check_predictions, check_probabilities
 
 Heuristic = Literal["intersection", "tp_ratio"]
 """How a confidence threshold is chosen; see :func:`select_threshold`."""
@@ -73,31 +73,64 @@ def none_score(probabilities: Tensor) -> Tensor:
     return 1 - probabilities.amax(dim=1)
 
 
-def reject(probabilities: Tensor, threshold: float | Tensor) -> Tensor:
-    """Predict the class of greatest probability where that exceeds the threshold, else "none" (Sec. 2.5).
+def acceptance(probabilities: Tensor, none_scores: Tensor | None = None) -> Tensor:
+    """How much a prediction deserves to be accepted: what thresholds are compared with and chosen on.
+
+    One minus the score of "none". For the paper's score that is the confidence itself, the greatest probability.
 
     Args:
         probabilities: Float ``(rows, classes)``.
-        threshold: Confidence threshold, a number or a scalar tensor; compared in the type of ``probabilities``.
+        none_scores: Score of "none" in ``[0, 1]``, higher for "none", float ``(rows,)``; the paper's if not given.
+
+    Returns:
+        Acceptance ``(rows,)``, in the type of ``probabilities``, or in float32 where scores are given.
+
+    Example:
+        >>> probabilities = torch.tensor([[0.25, 0.75], [0.5, 0.0]])
+        >>> acceptance(probabilities), acceptance(probabilities, torch.tensor([0.875, 0.0]))
+        (tensor([0.7500, 0.5000]), tensor([0.1250, 1.0000]))
+    """
+    if none_scores is None:
+        return probabilities.amax(dim=1)
+    return (1 - none_scores.double()).float()
+
+
+def reject(probabilities: Tensor, threshold: float | Tensor, none_scores: Tensor | None = None) -> Tensor:
+    """Predict the class of greatest probability where the acceptance exceeds the threshold, else "none" (Sec. 2.5).
+
+    Args:
+        probabilities: Float ``(rows, classes)``.
+        threshold: A number or a scalar tensor, compared in the type of the :func:`acceptance`. NaN where none was
+            fitted: everything is accepted.
+        none_scores: Score of "none" in ``[0, 1]``, higher for "none", float ``(rows,)``; one minus the greatest
+            probability (the paper's) if not given.
 
     Returns:
         Class index or ``NONE``, int64 ``(rows,)``.
 
     Example:
-        >>> reject(torch.tensor([[0.25, 0.75], [0.5, 0.25]]), 0.5)
-        tensor([ 1, -1])
+        >>> probabilities = torch.tensor([[0.25, 0.75], [0.5, 0.25]])
+        >>> reject(probabilities, 0.5), reject(probabilities, 0.5, none_scores=torch.tensor([0.75, 0.25]))
+        (tensor([ 1, -1]), tensor([-1,  0]))
+        >>> reject(probabilities, torch.nan)
+        tensor([1, 0])
     """
-    confidence, predicted = probabilities.max(dim=1)
-    return torch.where(confidence > threshold, predicted, NONE)
+    unfitted = torch.as_tensor(threshold, device=probabilities.device).isnan()
+    accepted = (acceptance(probabilities, none_scores) > threshold) | unfitted
+    return torch.where(accepted, probabilities.max(dim=1).indices, NONE)
 
 
-def none_aware_accuracy(probabilities: Tensor, labels: Tensor, threshold: float | Tensor) -> NoneAwareAccuracies:
-    """Measure top-one accuracy after rejection by a confidence threshold (Sec. 3.5).
+def none_aware_accuracy(
+    probabilities: Tensor, labels: Tensor, threshold: float | Tensor, none_scores: Tensor | None = None
+) -> NoneAwareAccuracies:
+    """Measure top-one accuracy after rejection by a threshold (Sec. 3.5).
 
     Args:
         probabilities: Float ``(rows, classes)`` in ``[0, 1]``.
         labels: Class index or ``NONE``, int64 ``(rows,)``.
-        threshold: Confidence threshold, a number or a scalar tensor.
+        threshold: A number or a scalar tensor; NaN accepts everything.
+        none_scores: Score of "none" in ``[0, 1]``, higher for "none", float ``(rows,)``; one minus the greatest
+            probability (the paper's) if not given.
 
     Returns:
         Overall, in-distribution and "none" accuracy.
@@ -112,7 +145,9 @@ def none_aware_accuracy(probabilities: Tensor, labels: Tensor, threshold: float 
         (tensor(0.5000, dtype=torch.float64), tensor(1., dtype=torch.float64))
     """
     check_predictions(probabilities, labels)
-    right, is_none = reject(probabilities, threshold) == labels, labels == NONE
+    if none_scores is not None:
+        check_none_scores(none_scores, labels)
+    right, is_none = reject(probabilities, threshold, none_scores) == labels, labels == NONE
     everything = torch.ones_like(is_none)
     return NoneAwareAccuracies(
         *((right & rows).sum().double() / rows.sum() for rows in (everything, ~is_none, is_none))
@@ -125,7 +160,8 @@ def threshold_curves(
     """Evaluate accuracies and TP / (FP + FN) ratios over a grid of confidence thresholds.
 
     Args:
-        confidence: Greatest class probability, float ``(rows,)`` in ``[0, 1]``.
+        confidence: Greatest class probability, or the :func:`acceptance` where "none" has a score of its own;
+            float ``(rows,)`` in ``[0, 1]``.
         predicted: Class of greatest probability, int64 ``(rows,)``.
         labels: Class index or ``NONE``, int64 ``(rows,)``.
         thresholds: Grid ``(thresholds,)``; from 0 to 1 in steps of 0.01 if not given.
@@ -165,7 +201,8 @@ def select_threshold(
     in the type of ``confidence``, always yields the very decisions that were evaluated.
 
     Args:
-        confidence: Greatest class probability, float ``(rows,)`` in ``[0, 1]``.
+        confidence: Greatest class probability, or the :func:`acceptance` where "none" has a score of its own;
+            float ``(rows,)`` in ``[0, 1]``.
         predicted: Class of greatest probability, int64 ``(rows,)``.
         labels: Class index or ``NONE``, int64 ``(rows,)``.
         heuristic: ``"intersection"``: overall and "none" accuracy are equal or, if they do not meet, closest.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from estitchup_pl.batch import NONE
-from estitchup_pl.functional.checks import check_predictions
+from estitchup_pl.functional.checks import check_none_scores, check_predictions
 
 
 class RankingScores(NamedTuple):
@@ -29,16 +29,18 @@ class RankingScores(NamedTuple):
     support: Tensor
 
 
-def ranking_scores(probabilities: Tensor, labels: Tensor) -> RankingScores:
+def ranking_scores(probabilities: Tensor, labels: Tensor, none_scores: Tensor | None = None) -> RankingScores:
     """Score how well each column ranks its positive rows above all others.
 
     Ties count half in AUROC and enter AUPR together, as in scikit-learn's ``roc_auc_score`` and
-    ``average_precision_score``. "none" is ranked by one minus the greatest probability, without the rounding of
-    that difference.
+    ``average_precision_score``. "none" is ranked by its scores; where they are not given by one minus the greatest
+    probability, without the rounding of that difference.
 
     Args:
         probabilities: Float ``(rows, classes)`` in ``[0, 1]``.
         labels: Class index or ``NONE``, int64 ``(rows,)``.
+        none_scores: Score of "none" in ``[0, 1]``, higher for "none", float ``(rows,)``; one minus the greatest
+            probability (the paper's) if not given.
 
     Returns:
         AUROC, AUPR and support, ``(classes + 1,)``, "none" last.
@@ -53,7 +55,7 @@ def ranking_scores(probabilities: Tensor, labels: Tensor) -> RankingScores:
         (tensor([1., nan, 1.], dtype=torch.float64), tensor([2, 0, 1]))
     """
     check_predictions(probabilities, labels)
-    ranks = _rank_rows(probabilities, labels)
+    ranks = _rank_rows(probabilities, labels, none_scores)
     support = ranks.support
     doubled_wins = torch.zeros_like(support).index_add_(0, ranks.column, ranks.doubled_wins)
     auroc = doubled_wins.double() / (2 * support * (len(labels) - support))
@@ -74,7 +76,7 @@ class RowScores(NamedTuple):
     precision: Tensor
 
 
-def row_scores(probabilities: Tensor, labels: Tensor) -> RowScores:
+def row_scores(probabilities: Tensor, labels: Tensor, none_scores: Tensor | None = None) -> RowScores:
     """Take the weighted averages of Table 1 apart into one contribution a row.
 
     Each row is positive in one column, that of its class or of "none". The AUROC weighted by support is the mean
@@ -84,6 +86,8 @@ def row_scores(probabilities: Tensor, labels: Tensor) -> RowScores:
     Args:
         probabilities: Float ``(rows, classes)`` in ``[0, 1]``.
         labels: Class index or ``NONE``, int64 ``(rows,)``.
+        none_scores: Score of "none" in ``[0, 1]``, higher for "none", float ``(rows,)``; one minus the greatest
+            probability (the paper's) if not given.
 
     Returns:
         Contributions, in the order of the rows.
@@ -98,13 +102,15 @@ def row_scores(probabilities: Tensor, labels: Tensor) -> RowScores:
         (tensor([0.7500, 1.0000, 0.5000], dtype=torch.float64), tensor([0.5000, 1.0000, 0.3300], dtype=torch.float64))
     """
     check_predictions(probabilities, labels)
-    ranks = _rank_rows(probabilities, labels)
+    ranks = _rank_rows(probabilities, labels, none_scores)
     auroc = ranks.doubled_wins.double() / (2 * (len(labels) - ranks.support[ranks.column]))
     order = ranks.row.argsort()
     return RowScores(auroc[order], ranks.precision[order])
 
 
-def weighted_auroc_aupr(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def weighted_auroc_aupr(
+    probabilities: Tensor, labels: Tensor, none_scores: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Average AUROC and AUPR over all classes and "none", weighted by support, in one pass (Table 1).
 
     Classes without a positive row are left out, those without a negative row out of AUROC; none counts as 0.
@@ -112,6 +118,8 @@ def weighted_auroc_aupr(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, 
     Args:
         probabilities: Float ``(rows, classes)`` in ``[0, 1]``.
         labels: Class index or ``NONE``, int64 ``(rows,)``.
+        none_scores: Score of "none" in ``[0, 1]``, higher for "none", float ``(rows,)``; one minus the greatest
+            probability (the paper's) if not given.
 
     Returns:
         Weighted AUROC and weighted AUPR, float64 scalars; NaN where no class has one.
@@ -124,18 +132,18 @@ def weighted_auroc_aupr(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, 
         >>> weighted_auroc_aupr(probabilities, torch.tensor([0, 1, -1]))
         (tensor(1., dtype=torch.float64), tensor(1., dtype=torch.float64))
     """
-    scores = ranking_scores(probabilities, labels)
+    scores = ranking_scores(probabilities, labels, none_scores)
     return support_weighted_mean(scores.auroc, scores.support), support_weighted_mean(scores.aupr, scores.support)
 
 
-def weighted_auroc(probabilities: Tensor, labels: Tensor) -> Tensor:
+def weighted_auroc(probabilities: Tensor, labels: Tensor, none_scores: Tensor | None = None) -> Tensor:
     """AUROC averaged over all classes and "none" by support; see :func:`weighted_auroc_aupr`."""
-    return weighted_auroc_aupr(probabilities, labels)[0]
+    return weighted_auroc_aupr(probabilities, labels, none_scores)[0]
 
 
-def weighted_aupr(probabilities: Tensor, labels: Tensor) -> Tensor:
+def weighted_aupr(probabilities: Tensor, labels: Tensor, none_scores: Tensor | None = None) -> Tensor:
     """AUPR averaged over all classes and "none" by support; see :func:`weighted_auroc_aupr`."""
-    return weighted_auroc_aupr(probabilities, labels)[1]
+    return weighted_auroc_aupr(probabilities, labels, none_scores)[1]
 
 
 def support_weighted_mean(values: Tensor, support: Tensor) -> Tensor:
@@ -170,23 +178,34 @@ class _PositiveRanks(NamedTuple):
     precision: Tensor
 
 
-def _rank_rows(probabilities: Tensor, labels: Tensor) -> _PositiveRanks:
+def _rank_rows(probabilities: Tensor, labels: Tensor, none_scores: Tensor | None) -> _PositiveRanks:
+    if none_scores is not None:
+        check_none_scores(none_scores, labels)
     rows, classes = probabilities.shape
     column = labels.where(labels != NONE, classes)
     support = column.bincount(minlength=classes + 1)
     column, row = column.sort()
-    row, below, up_to, positives_below, positives_up_to = _rank_positives(probabilities, row, column, support)
+    keys = _none_keys(probabilities, none_scores)
+    row, below, up_to, positives_below, positives_up_to = _rank_positives(probabilities, keys, row, column, support)
     negatives_below = below - positives_below
     negatives_equal = up_to - positives_up_to - negatives_below
     precision = (support[column] - positives_below).double() / (rows - below)
     return _PositiveRanks(row, column, support, 2 * negatives_below + negatives_equal, precision)
 
 
-def _rank_positives(probabilities: Tensor, row: Tensor, column: Tensor, support: Tensor) -> Tensor:
+def _none_keys(probabilities: Tensor, none_scores: Tensor | None) -> Tensor:
+    """Integers ``(1, rows)`` that ascend with the scores of "none"."""
+    if none_scores is not None:
+        return _sort_keys(none_scores.unsqueeze(1))
+    return ~_sort_keys(probabilities.amax(dim=1, keepdim=True))
+
+
+def _rank_positives(probabilities: Tensor, none_keys: Tensor, row: Tensor, column: Tensor, support: Tensor) -> Tensor:
     """Rank each positive row within the column in which it is positive, a block of columns at a time.
 
     Args:
         probabilities: Float ``(rows, classes)``.
+        none_keys: What "none" is ranked by, integers ``(1, rows)``.
         row: Row of each positive, int64 ``(positives,)``, grouped by column.
         column: Its column, ascending, int64 ``(positives,)``.
         support: Positives of each column, int64 ``(classes + 1,)``.
@@ -196,16 +215,16 @@ def _rank_positives(probabilities: Tensor, row: Tensor, column: Tensor, support:
         rows: the row of the positive, rows scored below it, rows scored below or equal, and the same two among
         the positives of its column.
     """
-    blocks = [*torch.split(probabilities, _COLUMNS_PER_SORT, dim=1), probabilities.amax(dim=1, keepdim=True)]
-    widths = [block.shape[1] for block in blocks]
+    blocks = torch.split(probabilities, _COLUMNS_PER_SORT, dim=1)
+    widths = [*(block.shape[1] for block in blocks), 1]
     sizes = torch.stack([part.sum() for part in torch.split(support, widths)]).tolist()
     ranks, first = [], 0
-    for block, block_row, block_column in zip(blocks, torch.split(row, sizes), torch.split(column, sizes), strict=True):
+    parts = zip([*blocks, None], widths, torch.split(row, sizes), torch.split(column, sizes), strict=True)
+    for block, width, block_row, block_column in parts:
         if block_row.numel():
-            keys = _sort_keys(block)
-            is_none = first == probabilities.shape[1]
-            ranks.append(_rank_within(~keys if is_none else keys, block_row, block_column - first))
-        first += block.shape[1]
+            keys = none_keys if block is None else _sort_keys(block)
+            ranks.append(_rank_within(keys, block_row, block_column - first))
+        first += width
     return torch.cat(ranks, dim=1) if ranks else row.new_empty(5, 0)
 
 

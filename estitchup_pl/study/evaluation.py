@@ -86,19 +86,24 @@ def by_threshold(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict
     return {name: metric for name, metric in metrics.items() if name not in at_threshold}, at_threshold
 
 
-def compute(metrics: Mapping[str, Metric], probabilities: Tensor, labels: Tensor) -> dict[str, float]:
+def compute(
+    metrics: Mapping[str, Metric], probabilities: Tensor, labels: Tensor, none_scores: Tensor | None = None
+) -> dict[str, float]:
     """Compute metrics, whatever they were shown before; one that returns several values gives each by its name.
 
     Args:
         metrics: Metrics by name.
         probabilities: Float ``(rows, classes)`` in ``[0, 1]``.
         labels: Class index or ``NONE``, int64 ``(rows,)``.
+        none_scores: Score of "none" in ``[0, 1]``, float ``(rows,)``; one minus the greatest probability (the
+            paper's) if not given.
     """
     if not metrics:
         return {}
     collection = MetricCollection(dict(metrics), compute_groups=False)
     collection.reset()
-    collection.update(probabilities, labels)
+    scores = {} if none_scores is None else {"none_scores": none_scores}
+    collection.update(probabilities, labels, **scores)
     values: dict[str, Any] = collection.compute()
     collection.reset()
     return {name: float(value) for name, value in values.items()}
@@ -156,9 +161,9 @@ class Criterion:
             )
         return cls(name, known[name], higher)
 
-    def score(self, probabilities: Tensor, labels: Tensor) -> float:
+    def score(self, probabilities: Tensor, labels: Tensor, none_scores: Tensor | None = None) -> float:
         """Value on the predictions of a candidate; NaN where it is undefined."""
-        return compute({self.name: self.metric}, probabilities, labels)[self.name]
+        return compute({self.name: self.metric}, probabilities, labels, none_scores)[self.name]
 
     def best(self, scored: list[dict[str, Any]]) -> dict[str, Any]:
         """Entry with the best ``score``, the first of equals."""

@@ -14,7 +14,7 @@ from estitchup_pl.batch import NONE
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.metrics import NoneAwareAccuracy, ReliabilityDiagram, RowMetric
 from estitchup_pl.study import StudyConfig, StudyFolder, evaluate, study_metrics
-from estitchup_pl.study.evaluation import Criterion, directions, epochs_to_convergence
+from estitchup_pl.study.evaluation import Criterion, compute, directions, epochs_to_convergence
 
 
 def metrics(folder: StudyFolder, method: str, trial: int) -> dict[str, float]:
@@ -55,6 +55,17 @@ def test_every_metric_is_what_numpy_and_scikit_learn_compute_from_the_kept_logit
             assert found[name] == pytest.approx(value, abs=1e-6, nan_ok=True), (method, name)
         distinct.append(len({round(float(value), 5) for value in expected.values()}))
     assert max(distinct) == len(expected)  # so that no two could be taken for each other
+
+
+def test_a_none_score_stands_in_the_column_of_none():
+    probabilities, labels = torch.tensor([[0.9, 0.1], [0.2, 0.6], [0.7, 0.1]]), torch.tensor([0, 1, NONE])
+    scores = torch.tensor([0.1, 0.2, 0.8])
+    hits, columns = np.eye(3)[labels.numpy()], np.column_stack([probabilities, scores])
+    expected = average_precision_score(hits, columns, average="weighted")
+    values = compute(study_metrics(), probabilities, labels, scores)
+    assert values["aupr"] == pytest.approx(expected)
+    assert values["aupr"] != pytest.approx(compute(study_metrics(), probabilities, labels)["aupr"])
+    assert Criterion.of("aupr", study_metrics()).score(probabilities, labels, scores) == pytest.approx(expected)
 
 
 def test_accuracies_equal_counting_row_by_row(folder: StudyFolder):
