@@ -112,40 +112,56 @@ class ThresholdSplit(SplitProtocol):
     those with rows on both sides, are taken out of the part that trains, so that validation has "none" rows. The test
     rows are those of the other split, and none of them is looked at.
 
+    A threshold hangs on which classes are held out. Several splits that differ in their ``repeat`` divide the rows
+    anew and hold out other classes for as long as there are any.
+
     Attributes:
         split: The split whose training rows are divided: that of the fit which is to use the threshold.
         trial: Seed of the draw.
         fit_fraction: Share of the training rows that trains, in ``(0, 1)``.
-        held_out: Number of classes removed from training, at least 1.
+        held_out: Classes removed from training: their number, at least 1, or as a float their share of the classes
+            with rows on both sides, in ``(0, 1)``.
+        repeat: Number of the draw, 0 or above.
     """
 
     split: SplitProtocol = field(default_factory=TrialSplit)
     trial: int = 0
     fit_fraction: float = 0.7
-    held_out: int = 5
+    held_out: int | float = 5
+    repeat: int = 0
 
     def __post_init__(self) -> None:
         check_fraction("fit_fraction", self.fit_fraction)
-        if self.held_out < 1:
-            raise ConfigError(f"held_out must be at least 1, got {self.held_out}")
+        check_held_out(self.held_out)
+        if self.repeat < 0:
+            raise ConfigError(f"repeat must be 0 or above, got {self.repeat}")
 
     @override
     def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
         outer = self.split.assign(store, labels)
-        generator = split_generator("threshold", self.trial)
-        fit, val = divide(outer.train, self.fit_fraction, generator)
-        both = np.intersect1d(labels.codes[fit], labels.codes[val])
-        if both.size <= self.held_out:
-            raise SplitError(
-                f"cannot hold out {self.held_out} classes: only {both.size} have rows both among the "
-                f"{fit.size} to fit on and the {val.size} to validate on; lower held_out, or train on more rows"
-            )
-        removed = generator.choice(both, self.held_out, replace=False)
+        before = np.empty(0, dtype=np.int64)
+        for repeat in range(self.repeat + 1):  # which classes one holds out hangs on those before it
+            generator = split_generator("threshold", self.trial, *[repeat] * (repeat > 0))
+            fit, val = divide(outer.train, self.fit_fraction, generator)
+            both = np.intersect1d(labels.codes[fit], labels.codes[val])
+            removed = least_often(both, before, self._count(both, fit, val), generator)
+            before = np.concatenate([before, removed])
         return Split(fit[~np.isin(labels.codes[fit], removed)], val, outer.test)
 
     @override
     def for_trial(self, trial: int) -> ThresholdSplit:
         return replace(self, split=self.split.for_trial(trial), trial=trial)
+
+    def _count(self, both: Rows, fit: Rows, val: Rows) -> int:
+        """Classes to hold out."""
+        share = isinstance(self.held_out, float)
+        count = max(1, round(self.held_out * both.size)) if share else int(self.held_out)
+        if both.size <= count:
+            raise SplitError(
+                f"cannot hold out {count} classes: only {both.size} have rows both among the "
+                f"{fit.size} to fit on and the {val.size} to validate on; lower held_out, or train on more rows"
+            )
+        return count
 
 
 PART_NAMES: Final = {
@@ -206,6 +222,26 @@ def divide(rows: Rows, fraction: float, generator: np.random.Generator) -> tuple
     return np.sort(shuffled[:count]), np.sort(shuffled[count:])
 
 
+def least_often(values: Rows, before: Rows, count: int, generator: np.random.Generator) -> Rows:
+    """Draw different values at random from those that have been drawn least often.
+
+    Args:
+        values: What to draw from, int64 ``(n,)``, each once.
+        before: What was drawn before.
+        count: How many to draw, at most ``n``.
+        generator: Source of the draw.
+
+    Example:
+        >>> sorted(least_often(np.arange(4), np.array([0, 2]), 3, np.random.default_rng(0)).tolist())[-2:]
+        [2, 3]
+    """
+    times = (before[:, None] == values).sum(axis=0)
+    fewest, others = values[times == times.min()], values[times > times.min()]
+    if count <= fewest.size:
+        return generator.choice(fewest, count, replace=False)
+    return np.concatenate([fewest, least_often(others, before, count - fewest.size, generator)])
+
+
 def split_generator(stream: str, *key: int) -> np.random.Generator:
     """Generator of a split, a function of its kind and numbers alone."""
     return np.random.default_rng(derive_seed("split", stream, *key))
@@ -215,3 +251,11 @@ def check_fraction(name: str, value: float) -> None:
     """Raise :class:`ConfigError` unless ``value`` lies in ``(0, 1)``."""
     if not 0 < value < 1:
         raise ConfigError(f"{name} must lie between 0 and 1 (both excluded), got {value}")
+
+
+def check_held_out(value: int | float) -> None:
+    """Raise :class:`ConfigError` unless ``value`` is a number of classes, or a float in ``(0, 1)``."""
+    if not (0 < value < 1 if isinstance(value, float) else value >= 1):
+        raise ConfigError(
+            f"held_out must be a number of classes, at least 1, or their share between 0 and 1, got {value}"
+        )

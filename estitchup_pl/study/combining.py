@@ -37,7 +37,8 @@ class TemperatureScaling(DerivedMethod):
     @override
     def learn(self, logits: Sequence[Tensor], labels: Tensor) -> dict[str, float]:
         known = labels != NONE
-        return {"temperature": fit_temperature(logits[0][known], labels[known])}
+        finite = logits[0].clamp(min=-1e9)  # a class that was held out is as good as impossible
+        return {"temperature": fit_temperature(finite[known], labels[known])}
 
     @override
     def combine(self, logits: Sequence[Tensor], parameters: Mapping[str, float]) -> Tensor:

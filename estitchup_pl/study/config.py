@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from torchmetrics import Metric
 
-from estitchup_pl.data.splits import SplitProtocol, check_fraction
+from estitchup_pl.data.splits import SplitProtocol, check_fraction, check_held_out
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.study.building import Description, Plain, build, describe, spelled_out
@@ -99,7 +99,9 @@ class StudyConfig:
         split: Which rows train and which are evaluated: any split. A :class:`TrialSplit` divides them anew in each
             trial; it is meant where no class is named.
         trials: Number of trials. Where the split has the same rows in each, only the seeds differ.
-        held_out: Classes removed from training to find the thresholds.
+        held_out: Classes removed from training to find the thresholds: their number, or as a float their share.
+        repeats: Threshold splits of a trial; their validation rows are pooled, since a threshold that rests on one
+            draw of classes varies much from draw to draw.
         epochs: Epochs of a fit.
         model: Parts of the :class:`EmbeddingClassifier` of all methods: network, optimizer, schedule, loss, scaling.
         batch_size: Rows of a training batch.
@@ -126,7 +128,8 @@ class StudyConfig:
     modalities: list[str] | None = None
     split: dict[str, Any] = field(default_factory=dict)
     trials: int = 5
-    held_out: int = 5
+    held_out: int | float = 5
+    repeats: int = 5
     epochs: int = 576
     model: dict[str, Any] = field(default_factory=dict)
     batch_size: int = 128
@@ -144,7 +147,8 @@ class StudyConfig:
     wandb: WandbConfig = field(default_factory=WandbConfig)
 
     def __post_init__(self) -> None:
-        for option in ("trials", "held_out", "epochs", "batch_size", "curve_every"):
+        check_held_out(self.held_out)
+        for option in ("trials", "repeats", "epochs", "batch_size", "curve_every"):
             if getattr(self, option) < 1:
                 raise ConfigError(f"{option} must be at least 1, got {getattr(self, option)}")
         methods = {**self.methods, **self.more_methods}

@@ -39,8 +39,16 @@ def run_study(config: StudyConfig, folder: StudyFolder, report: Reporter = silen
     study.check()
     selection, thresholds, final = Selection(), Thresholds(), FinalFits()
     trials = study.trials
-    tables = {t: trials.table(trials.division(final, t), trials.division(thresholds, t)) for t in range(config.trials)}
-    write_trials(folder, tables)
+    write_trials(
+        folder,
+        {
+            trial: trials.table(
+                trials.division(final, trial),
+                [trials.division(thresholds, trial, repeat) for repeat in range(config.repeats)],
+            )
+            for trial in range(config.trials)
+        },
+    )
     folder.write_header(study.header())
     for stage in (selection, thresholds, final):
         _run(stage, study, report)

@@ -14,7 +14,6 @@ from estitchup_pl.study.folder import RunRecord
 from estitchup_pl.study.methods import DerivedMethod, NetworkMethod
 from estitchup_pl.study.stage import Fit, FitStage, Job
 from estitchup_pl.study.study import Study
-from estitchup_pl.study.thresholds import Thresholds
 
 
 class FinalFits(FitStage):
@@ -22,11 +21,14 @@ class FinalFits(FitStage):
 
     name = "final"
     text = "final fits"
-    own_file = "logits"
 
     @override
-    def split(self, config: StudyConfig, outer: SplitProtocol, trial: int, number: int) -> SplitProtocol:
+    def split(self, config: StudyConfig, outer: SplitProtocol, trial: int, division: int) -> SplitProtocol:
         return outer
+
+    @override
+    def own_file(self, division: int) -> str:
+        return "logits"
 
     @override
     def evaluated(self, parts: Split) -> Rows:
@@ -56,7 +58,7 @@ class FinalFits(FitStage):
             members = None if self._is_lost(study, name, trial) else study.member_logits(self, name, trial)
             if members is not None and isinstance(method, DerivedMethod):
                 logits = method.combine(members, found["parameters"])
-                study.folder.write_logits(name, trial, self.own_file, logits.numpy())
+                study.folder.write_logits(name, trial, self.file(0), logits.numpy())
             study.folder.write_run(self._record(study, name, trial, diverged=members is None))
 
     def _record(self, study: Study, name: str, trial: int, diverged: bool) -> RunRecord:
@@ -66,7 +68,6 @@ class FinalFits(FitStage):
             name,
             trial,
             class_names=division.class_names,
-            threshold_class_names=study.trials.division(Thresholds(), trial).class_names,
             thresholds=found.get("thresholds", {}),
             chosen=study.chosen(name, trial),
             selection=study.scores(study.members(name)[0].method, trial),

@@ -3,25 +3,27 @@
 ::
 
     study.json                       name, methods, trials and the configuration
-    trials/<trial>.parquet           each labelled row: row, id, label, part, threshold_part
+    trials/<trial>.parquet           each labelled row: row, id, label, part, threshold_part_<repeat>
     runs/<method>/<trial>/run.json   what was chosen and found; written last, so a run is there or it is not
     runs/<method>/<trial>/logits.npy             float16 (test rows, classes), rows ascending
-    runs/<method>/<trial>/threshold_logits.npy   float16 (validation rows of the threshold split, its classes)
-    runs/<method>/<trial>/members/<stage>-<number>.npy   the same of further fits that differ in their seed
+    runs/<method>/<trial>/threshold/<repeat>.npy   float16 (validation rows of a threshold split, classes)
+    runs/<method>/<trial>/members/<number>/      the same of further fits that differ in their seed
     runs/<method>/<trial>/curve.parquet          accuracies in the course of training
     runs/<method>/<trial>/selection/<candidate>-<division>.json   values and score of each candidate
     runs/<method>/<trial>/threshold.json         thresholds, and what a derived method has learnt
     results.parquet                  study, method, trial, split, metric, value
 
-Every figure that a study reports is computed from the logits as they are stored, so it can be computed again. Empty
-logits stand for a fit that has diverged. Each file is written by one fit alone, and is there whole or not at all, so
-several processes can fill one folder.
+Every figure that a study reports is computed from the logits as they are stored, so it can be computed again. All
+logits of a trial have the classes of its final fit, in one order; those of a class that a threshold split has held out
+are minus infinity. Empty logits stand for a fit that has diverged. Each file is written by one fit alone, and is there
+whole or not at all, so several processes can fill one folder.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -38,7 +40,7 @@ from estitchup_pl.batch import NONE
 from estitchup_pl.errors import DataError
 from estitchup_pl.store.files import atomic_path
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 RESULT_SCHEMA: Final = pa.schema(
     {
         "study": pa.string(),
@@ -59,7 +61,6 @@ class RunRecord:
         method: Name of the method.
         trial: Number of the trial.
         class_names: Classes of the final fit, in the order of its logits.
-        threshold_class_names: Classes of the fit that found the thresholds, in the order of its logits.
         thresholds: Confidence threshold that each heuristic of Sec. 4.3 found.
         chosen: Hyperparameters that were chosen, such as ``alpha``.
         selection: Every candidate with its ``score`` on the selection split; empty if there was no choice.
@@ -72,7 +73,6 @@ class RunRecord:
     method: str
     trial: int
     class_names: list[str]
-    threshold_class_names: list[str]
     thresholds: dict[str, float]
     chosen: dict[str, Any] = field(default_factory=dict)
     selection: list[dict[str, Any]] = field(default_factory=list)
@@ -87,7 +87,7 @@ class RunPredictions:
     """Predictions of one run.
 
     Attributes:
-        rows: Rows of the store, int64 ``(rows,)``, ascending.
+        rows: Rows of the store, int64 ``(rows,)``, ascending within a split.
         ids: Ids of the items, strings ``(rows,)``.
         labels: Class index or ``NONE``, int64 ``(rows,)``.
         probabilities: Float32 ``(rows, classes)`` in ``[0, 1]``.
@@ -109,6 +109,16 @@ def slug(method: str) -> str:
         'soft-e-mixup'
     """
     return re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
+
+
+def threshold_part(repeat: object) -> str:
+    """Name of the column that says what part a row plays in one of the threshold splits.
+
+    Example:
+        >>> threshold_part(0)
+        'threshold_part_0'
+    """
+    return f"threshold_part_{repeat}"
 
 
 def stored_probabilities(logits: npt.NDArray[np.float16]) -> Tensor:
@@ -162,7 +172,10 @@ class StudyFolder:
             pq.write_table(table, temporary)
 
     def trial(self, trial: int) -> pa.Table:
-        """Rows of a trial: ``row``, ``id``, ``label``, ``part`` (train, test), ``threshold_part`` (fit, val, null)."""
+        """Rows of a trial: ``row``, ``id``, ``label``, ``part`` (train, test), and its part in each threshold split.
+
+        The latter are called ``threshold_part_0`` and so on (fit, val, null).
+        """
         return pq.read_table(self.path / f"trials/{trial}.parquet")
 
     def has_trial(self, trial: int) -> bool:
@@ -185,15 +198,16 @@ class StudyFolder:
         self,
         record: RunRecord,
         logits: npt.NDArray[Any] | None = None,
-        threshold_logits: npt.NDArray[Any] | None = None,
+        threshold_logits: Sequence[npt.NDArray[Any]] = (),
         curve: pa.Table | None = None,
     ) -> None:
         """Write a run, its record last."""
         path = self.run_path(record.method, record.trial)
         path.mkdir(parents=True, exist_ok=True)
-        for name, values in (("logits", logits), ("threshold_logits", threshold_logits)):
-            if values is not None:
-                self.write_logits(record.method, record.trial, name, values)
+        files = {f"threshold/{repeat}": values for repeat, values in enumerate(threshold_logits)}
+        files |= {} if logits is None else {"logits": logits}
+        for name, values in files.items():
+            self.write_logits(record.method, record.trial, name, values)
         if curve is not None:
             self.write_curve(record.method, record.trial, curve)
         with atomic_path(path / "run.json") as temporary:
@@ -204,7 +218,7 @@ class StudyFolder:
         self.write_table(f"{self.run_path(method, trial).relative_to(self.path)}/curve.parquet", curve)
 
     def write_logits(self, method: str, trial: int, name: str, logits: npt.NDArray[Any]) -> None:
-        """Write logits ``(rows, classes)`` of a run as float16, under a name such as ``"members/final-0"``."""
+        """Write logits ``(rows, classes)`` of a run as float16, under a name such as ``"threshold/0"``."""
         path = self.run_path(method, trial) / f"{name}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -241,29 +255,42 @@ class StudyFolder:
 
     def predictions(self, method: str, trial: int) -> RunPredictions:
         """Predictions of a run's final fit on the test rows of its trial."""
-        record = self.record(method, trial)
-        return self._predictions(record, "logits.npy", record.class_names, ("part", "test"))
+        return self._predictions(self.record(method, trial), "logits", "part", "train", "test")
 
     def threshold_predictions(self, method: str, trial: int) -> RunPredictions:
-        """Predictions that the thresholds were found on (Sec. 4.3)."""
-        record = self.record(method, trial)
-        return self._predictions(
-            record, "threshold_logits.npy", record.threshold_class_names, ("threshold_part", "val")
+        """Predictions that the thresholds were found on (Sec. 4.3): those of all threshold splits, one after another.
+
+        A row can come several times, in one split as "none" and in another with its class.
+        """
+        record, repeats = self.record(method, trial), self.repeats(trial)
+        parts = [
+            self._predictions(record, f"threshold/{repeat}", threshold_part(repeat), "fit", "val")
+            for repeat in range(repeats)
+        ]
+        return RunPredictions(
+            np.concatenate([part.rows for part in parts]),
+            pa.concat_arrays([part.ids for part in parts]),
+            torch.cat([part.labels for part in parts]),
+            torch.cat([part.probabilities for part in parts]),
+            parts[0].class_names,
         )
 
-    def _predictions(
-        self, record: RunRecord, name: str, class_names: list[str], part: tuple[str, str]
-    ) -> RunPredictions:
-        column, value = part
+    def repeats(self, trial: int) -> int:
+        """Number of threshold splits of a trial."""
+        return sum(name.startswith(threshold_part("")) for name in self.trial(trial).column_names)
+
+    def _predictions(self, record: RunRecord, name: str, column: str, fitted: str, part: str) -> RunPredictions:
+        """Predictions on the rows of one part, known to a fit on the rows of another."""
         table = self.trial(record.trial)
-        table = table.filter(pc.equal(table[column], value))
-        position = {name: index for index, name in enumerate(class_names)}
+        known = set(table.filter(pc.equal(table[column], fitted))["label"].unique().to_pylist())
+        table = table.filter(pc.equal(table[column], part))
+        position = {label: index for index, label in enumerate(record.class_names) if label in known}
         labels = [position.get(label, NONE) for label in table["label"].to_pylist()]
-        logits = np.load(self.run_path(record.method, record.trial) / name)
+        logits = np.load(self.run_path(record.method, record.trial) / f"{name}.npy")
         return RunPredictions(
             table["row"].to_numpy(),
             table["id"].combine_chunks(),
             torch.tensor(labels, dtype=torch.int64),
             stored_probabilities(logits),
-            tuple(class_names),
+            tuple(record.class_names),
         )

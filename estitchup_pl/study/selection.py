@@ -20,13 +20,16 @@ class Selection(Stage):
 
     name = "selection"
     text = "choosing hyperparameters"
-    divides = True
 
     @override
-    def split(self, config: StudyConfig, outer: SplitProtocol, trial: int, number: int) -> SplitProtocol:
+    def split(self, config: StudyConfig, outer: SplitProtocol, trial: int, division: int) -> SplitProtocol:
         if config.selection.strategy == "split":
             return SelectionSplit(outer, trial, config.selection.fraction)
-        return BootstrapSplit(outer, trial, number)
+        return BootstrapSplit(outer, trial, division)
+
+    @override
+    def divisions(self, config: StudyConfig) -> int:
+        return config.selection.divisions
 
     @override
     def epochs(self, config: StudyConfig) -> int:
@@ -36,10 +39,10 @@ class Selection(Stage):
     def jobs(self, study: Study) -> Iterable[Job]:
         for method, trial in study.unfinished():
             possible = study.candidates(method)
-            for division in range(study.config.selection.divisions if len(possible) > 1 else 0):
+            for division in range(self.divisions(study.config) if len(possible) > 1 else 0):
                 for number, values in enumerate(possible):
                     if study.folder.read_note(method, trial, candidate_note(number, division)) is None:
-                        yield Job(self, method, trial, values, division)
+                        yield Job(self, method, trial, values, division=division)
 
     @override
     def keep(self, study: Study, fit: Fit) -> None:

@@ -36,7 +36,8 @@ class Job:
         method: Name of a method that has fits of its own.
         trial: The trial.
         values: Chosen, or to be compared.
-        number: Division of the training rows in selection, else which of the fits that differ in their seed.
+        number: Which of the fits that differ in their seed.
+        division: Which of the divisions of the training rows it is fitted on, where its stage makes several.
     """
 
     stage: Stage
@@ -44,18 +45,15 @@ class Job:
     trial: int
     values: Values = field(default_factory=dict)
     number: int = 0
-
-    @property
-    def division(self) -> int:
-        """Which of the divisions of the training rows it is fitted on."""
-        return self.number if self.stage.divides else 0
+    division: int = 0
 
     @property
     def name(self) -> str:
         """Name in messages."""
         values = "".join(f", {name} {value}" for name, value in self.values.items())
-        number = f", {self.number}" if self.number else ""
-        return f"{self.method}, trial {self.trial}, {self.stage.name}{values}{number}"
+        numbers = {"fit": self.number, "division": self.division}
+        which = "".join(f", {what} {number}" for what, number in numbers.items() if number)
+        return f"{self.method}, trial {self.trial}, {self.stage.name}{values}{which}"
 
 
 @dataclass(frozen=True)
@@ -84,16 +82,18 @@ class Stage(ABC):
     Attributes:
         name: Name in files and seeds.
         text: What it does, for a progress bar.
-        divides: Whether it divides the training rows of a trial several times.
     """
 
     name: ClassVar[str]
     text: ClassVar[str]
-    divides: ClassVar[bool] = False
 
     @abstractmethod
-    def split(self, config: StudyConfig, outer: SplitProtocol, trial: int, number: int) -> SplitProtocol:
+    def split(self, config: StudyConfig, outer: SplitProtocol, trial: int, division: int) -> SplitProtocol:
         """Return how the rows of a trial, whose split is ``outer``, are divided for this stage."""
+
+    def divisions(self, config: StudyConfig) -> int:
+        """How often it divides the training rows of a trial."""
+        return 1
 
     def evaluated(self, parts: Split) -> Rows:
         """Rows whose logits a fit leaves."""
@@ -120,17 +120,15 @@ class Stage(ABC):
 
 
 class FitStage(Stage):
-    """A stage that keeps the logits of each fit.
+    """A stage that keeps the logits of each fit."""
 
-    Attributes:
-        own_file: Name of the file of a method's own logits.
-    """
+    @abstractmethod
+    def own_file(self, division: int) -> str:
+        """Name of the file of a method's own logits on one division of the training rows."""
 
-    own_file: ClassVar[str]
-
-    def file(self, number: int) -> str:
+    def file(self, number: int, division: int = 0) -> str:
         """Name of the file of one of the fits that differ in their seed; number 0 is the method's own."""
-        return f"members/{self.name}-{number}" if number else self.own_file
+        return f"members/{number}/{self.own_file(division)}" if number else self.own_file(division)
 
 
 Reporter = Callable[[Stage, int, int], Callable[[int], None]]

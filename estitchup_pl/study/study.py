@@ -114,7 +114,8 @@ class Study:
 
     def seed(self, job: Job) -> int:
         """Seed of a fit: the same for all methods, so that they begin with the same weights."""
-        return derive_seed(self.config.seed, "study", job.stage.name, job.trial, job.number)
+        division = [job.division] * (job.division > 0)
+        return derive_seed(self.config.seed, "study", job.stage.name, job.trial, job.number, *division)
 
     def scores(self, name: str, trial: int) -> list[dict[str, Any]]:
         """Every candidate whose fits are all there, with its mean ``score``; those that diverged are left out."""
@@ -150,22 +151,25 @@ class Study:
         """Fits that these methods and trials need, and that are not there yet; each once, whoever needs it."""
         needed = dict.fromkeys((member, trial) for method, trial in runs for member in self.members(method))
         return [
-            Job(stage, member.method, trial, self.chosen(member.method, trial), member.number)
+            Job(stage, member.method, trial, self.chosen(member.method, trial), member.number, division)
             for member, trial in needed
-            if self.folder.read_logits(member.method, trial, stage.file(member.number)) is None
+            for division in range(stage.divisions(self.config))
+            if self.folder.read_logits(member.method, trial, stage.file(member.number, division)) is None
         ]
 
     def keep_logits(self, stage: FitStage, fit: Fit) -> None:
         """Write what a fit has given; its logits last."""
+        job = fit.job
         if fit.curve is not None:
-            self.folder.write_curve(fit.job.method, fit.job.trial, fit.curve)
-        self.folder.write_logits(fit.job.method, fit.job.trial, stage.file(fit.job.number), fit.logits)
+            self.folder.write_curve(job.method, job.trial, fit.curve)
+        self.folder.write_logits(job.method, job.trial, stage.file(job.number, job.division), fit.logits)
 
-    def member_logits(self, stage: FitStage, name: str, trial: int) -> list[Tensor] | None:
+    def member_logits(self, stage: FitStage, name: str, trial: int, division: int = 0) -> list[Tensor] | None:
         """Logits of each member of a derived method, or of a method itself; ``None`` if a fit has diverged."""
         method = self.methods[name]
         members = method.members if isinstance(method, DerivedMethod) else [Member(name)]
-        kept = [self.folder.read_logits(member.method, trial, stage.file(member.number)) for member in members]
+        files = [stage.file(member.number, division) for member in members]
+        kept = [self.folder.read_logits(member.method, trial, f) for member, f in zip(members, files, strict=True)]
         logits = [torch.from_numpy(one).float() for one in kept if one is not None and one.size]
         return logits if len(logits) == len(kept) else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import Rows, StoreLabels
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.curve import KNOWN_ROWS, CurveRows, sample_rows
+from estitchup_pl.study.folder import threshold_part
 
 if TYPE_CHECKING:
     from estitchup_pl.study.stage import Stage
@@ -80,7 +82,7 @@ class Trials:
         Args:
             stage: The stage.
             trial: The trial.
-            number: Which of its divisions, where it makes several.
+            number: Which of its divisions of the training rows, where it makes several.
 
         Raises:
             SplitError: If rows cannot be divided as asked, or some would train and be evaluated.
@@ -128,20 +130,24 @@ class Trials:
         split = FixedSplit(Split(division.train, division.evaluated, division.evaluated))
         return EmbeddingDataModule(self.store, split, self.config.modalities, batch_size or self.config.batch_size)
 
-    def table(self, final: Division, threshold: Division) -> pa.Table:
-        """Each labelled row with the part it plays, see :class:`~estitchup_pl.study.folder.StudyFolder`."""
+    def table(self, final: Division, thresholds: Sequence[Division]) -> pa.Table:
+        """Each labelled row with the parts it plays, see :class:`~estitchup_pl.study.folder.StudyFolder`."""
         rows = self.labels.labelled
-        part, threshold_part = (np.full(len(rows), None, dtype=object) for _ in range(2))
-        part[np.isin(rows, final.train)] = "train"
-        part[np.isin(rows, final.evaluated)] = "test"
-        threshold_part[np.isin(rows, threshold.train)] = "fit"
-        threshold_part[np.isin(rows, threshold.evaluated)] = "val"
+        parts = {"part": _parts(rows, final, "train", "test")}
+        for repeat, division in enumerate(thresholds):
+            parts[threshold_part(repeat)] = _parts(rows, division, "fit", "val")
         return pa.table(
             {
                 "row": rows,
                 "id": self.store.column("id").take(rows),
                 "label": self.store.column("label").cast(pa.string()).take(rows),
-                "part": pa.array(part.tolist(), pa.string()),
-                "threshold_part": pa.array(threshold_part.tolist(), pa.string()),
+                **parts,
             }
         )
+
+
+def _parts(rows: Rows, division: Division, train: str, evaluated: str) -> pa.Array:
+    part = np.full(len(rows), None, dtype=object)
+    part[np.isin(rows, division.train)] = train
+    part[np.isin(rows, division.evaluated)] = evaluated
+    return pa.array(part.tolist(), pa.string())

@@ -51,7 +51,7 @@ def test_a_study_with_a_method_of_ones_own_ends_with_tables_and_report(run: Run,
     assert status == 0, err
     assert "Control" in out
     assert "Doubled" in out
-    assert "finding thresholds: 2 fits of 2 epochs" in err
+    assert "finding thresholds: 10 fits of 2 epochs" in err
     assert out.strip().endswith("report: demo/report.html")
     for name in ("study.json", "results.parquet", "tables.md", "tables.json", "report.html"):
         assert (tmp_path / "demo" / name).is_file()

@@ -74,6 +74,24 @@ def test_the_threshold_split_divides_the_trials_training_rows() -> None:
     assert set(labels.present(rest)) == set(CLASSES) - set(labels.present(split.train))
 
 
+@pytest.mark.parametrize(("held_out", "expected"), [(2, 2), (0.5, 3), (0.01, 1)])
+def test_held_out_classes_are_counted_or_a_share_of_those_that_can_be(held_out: int | float, expected: int) -> None:
+    split, labels = assign(ThresholdSplit(TrialSplit(2, 0.5), 2, held_out=held_out), blobs_store(rows=600))
+    assert len(CLASSES) == 6
+    assert len(labels.present(split.train)) == 6 - expected
+
+
+def test_repeats_divide_anew_and_hold_out_each_class_before_any_twice() -> None:
+    store = blobs_store(rows=600)
+    splits = [ThresholdSplit(TrialSplit(2, 0.5), 2, held_out=2, repeat=repeat) for repeat in range(4)]
+    parts = [assign(split, store) for split in splits]
+    out = [set(CLASSES) - set(labels.present(split.train)) for split, labels in parts]
+    assert all(len(classes) == 2 for classes in out)
+    assert out[0] | out[1] | out[2] == set(CLASSES)
+    assert len({split.val.tobytes() for split, _ in parts}) == 4
+    np.testing.assert_array_equal(parts[3][0].train, assign(splits[3], store)[0].train)
+
+
 def column_store(parts: list[str | None]) -> EmbeddingStore:
     table = pa.table({"id": [str(i) for i in range(len(parts))], "label": ["a"] * len(parts), "split": parts})
     return EmbeddingStore.from_arrays(table, {"x": np.ones((len(parts), 2), "float32")})
@@ -124,6 +142,11 @@ def test_impossible_options_are_refused() -> None:
             TrialSplit(**options)
     with pytest.raises(ConfigError, match="held_out"):
         ThresholdSplit(held_out=0)
+    for share in (0.0, 1.0, 2.0):
+        with pytest.raises(ConfigError, match="number of classes, at least 1, or their share"):
+            ThresholdSplit(held_out=share)
+    with pytest.raises(ConfigError, match="repeat must be 0 or above"):
+        ThresholdSplit(repeat=-1)
     with pytest.raises(ConfigError, match="no class 'foxx'; did you mean 'fox'"):
         assign(TrialSplit(unknown_classes=("foxx",)), blobs_store())
 

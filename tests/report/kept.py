@@ -46,15 +46,16 @@ class Kept(NamedTuple):
 
 def kept(folder: StudyFolder, method: str, trial: int, part: str = "test") -> Kept:
     """Read the test rows of a run, or the rows of its threshold split (``"val"``)."""
-    column, names_of, file = {
-        "test": ("part", "class_names", "logits.npy"),
-        "val": ("threshold_part", "threshold_class_names", "threshold_logits.npy"),
+    column, fitted, file = {
+        "test": ("part", "train", "logits.npy"),
+        "val": ("threshold_part_0", "fit", "threshold/0.npy"),
     }[part]
     run = folder.run_path(method, trial)
     record = json.loads((run / "run.json").read_text())
-    items = [row for row in pq.read_table(folder.path / f"trials/{trial}.parquet").to_pylist() if row[column] == part]
-    names = record[names_of]
-    labels = np.array([names.index(row["label"]) if row["label"] in names else -1 for row in items])
+    rows = pq.read_table(folder.path / f"trials/{trial}.parquet").to_pylist()
+    items = [row for row in rows if row[column] == part]
+    names, known = record["class_names"], {row["label"] for row in rows if row[column] == fitted}
+    labels = np.array([names.index(row["label"]) if row["label"] in known else -1 for row in items])
     logits = np.load(run / file).astype(np.float32)
     probabilities = (1 / (1 + np.exp(-logits))).astype(np.float64)  # float32, as the study has them: ties count
     return Kept(items, names, labels, probabilities, record["thresholds"])

@@ -10,6 +10,7 @@ import pyarrow as pa
 from estitchup_pl.functional import select_threshold
 from estitchup_pl.study import RunRecord, StudyFolder
 from estitchup_pl.study.evaluation import evaluate
+from estitchup_pl.study.thresholds import widened
 
 HOSTILE = "</script><b>bold & 'quoted' \"twice\"</b> {{ 7 * 7 }} [/red] a|b"
 CLASSES = ("ant", "bee", "cat", "dog", HOSTILE, "eel", "fox")
@@ -40,29 +41,30 @@ def make_trial(folder: StudyFolder, trial: int, rows: int) -> pa.Table:
         part == "test", None, np.where((source.random(rows) < 0.4) | (labels == HELD_OUT), "val", "fit")
     )
     ids = [f"item-{row}" if row % 10 else f"item-{row} {HOSTILE}" for row in range(rows)]
-    table = pa.table({"row": range(rows), "id": ids, "label": labels, "part": part, "threshold_part": threshold_part})
+    table = pa.table({"row": range(rows), "id": ids, "label": labels, "part": part, "threshold_part_0": threshold_part})
     folder.write_table(f"trials/{trial}.parquet", table)
     return table
 
 
 def make_run(folder: StudyFolder, method: str, trial: int, table: pa.Table, source: np.random.Generator) -> None:
-    logits, class_names = {}, {}
-    for column, part, unknown in (("part", "test", {UNKNOWN}), ("threshold_part", "val", {UNKNOWN, HELD_OUT})):
-        class_names[part] = [name for name in sorted(CLASSES) if name not in unknown]
+    logits, class_names = {}, [name for name in sorted(CLASSES) if name != UNKNOWN]
+    for column, part, known in (
+        ("part", "test", class_names),
+        ("threshold_part_0", "val", [name for name in class_names if name != HELD_OUT]),
+    ):
         labels = [row["label"] for row in table.to_pylist() if row[column] == part]
-        logits[part] = draw_logits(labels, class_names[part], *METHODS[method], source)
+        logits[part] = widened(draw_logits(labels, known, *METHODS[method], source), known, class_names)
     chosen = {"alpha": 0.1 * (1 + trial)} if method == "E-Stitchup" else {}
     record = RunRecord(
         method,
         trial,
-        class_names["test"],
-        class_names["val"],
+        class_names,
         {},
         chosen,
         train_rows=table["part"].to_pylist().count("train"),
         epochs=24,
     )
-    folder.write_run(record, logits["test"], logits["val"], make_curve(method, source))
+    folder.write_run(record, logits["test"], [logits["val"]], make_curve(method, source))
     decisions = folder.threshold_predictions(method, trial)
     top = decisions.probabilities.max(dim=-1)
     for heuristic in ("intersection", "tp_ratio"):

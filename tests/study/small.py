@@ -25,6 +25,7 @@ def digits_config(**options: Any) -> StudyConfig:
         "split": SPLIT,
         "trials": 2,
         "held_out": 2,
+        "repeats": 2,
         "epochs": 4,
         "model": {**SMALL_MODEL, "scaling": "standardize"},
         "curve_every": 2,

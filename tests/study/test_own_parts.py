@@ -135,6 +135,7 @@ STUDY = {
     "store": "digits",
     "trials": 1,
     "held_out": 2,
+    "repeats": 1,
     "epochs": 2,
     "curve_every": 1,
     "accelerator": "cpu",
@@ -178,7 +179,7 @@ def test_a_part_of_ones_own_runs_in_fit_and_in_a_study(part: str, run: Run, tmp_
     if part == "split":
         table = folder.trial(0).to_pylist()
         assert all((row["row"] % 4 == 0) <= (row["part"] == "test") for row in table)
-        assert all((row["part"] == "test") <= (row["threshold_part"] is None) for row in table)
+        assert all((row["part"] == "test") <= (row["threshold_part_0"] is None) for row in table)
     if part == "network":
         assert record.chosen["loss.gamma"] in (1.0, 3.0)
         assert not record.diverged

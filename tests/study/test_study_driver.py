@@ -46,15 +46,38 @@ def test_the_split_of_a_trial_is_shared_by_all_methods_and_trials_differ(folder:
     assert not np.array_equal(first[0], folder.predictions("Control", 1).rows)
 
 
-def test_thresholds_are_those_of_the_kept_validation_predictions(folder: StudyFolder, config: StudyConfig):
+def test_thresholds_are_those_of_the_pooled_validation_rows_of_all_threshold_splits(
+    folder: StudyFolder, config: StudyConfig
+):
+    table = folder.trial(1).to_pandas()
     for method in config.methods:
-        record, predictions = folder.record(method, 1), folder.threshold_predictions(method, 1)
-        assert len(predictions.class_names) == 6  # two of eight are held out
-        assert bool((predictions.labels == NONE).any())
-        confidence, predicted = predictions.probabilities.max(-1)
-        for heuristic in ("intersection", "tp_ratio"):
-            expected = select_threshold(confidence, predicted, predictions.labels, heuristic)
-            assert record.thresholds[heuristic] == float(expected)
+        names, confidences, predicted, labels, rows = folder.record(method, 1).class_names, [], [], [], []
+        for repeat in range(config.repeats):
+            part = table[f"threshold_part_{repeat}"]
+            known, val = set(table["label"][part == "fit"]), table[part == "val"]
+            logits = np.load(folder.run_path(method, 1) / f"threshold/{repeat}.npy").astype(np.float32)
+            np.testing.assert_array_equal(np.isneginf(logits).all(0), [name not in known for name in names])
+            assert np.isfinite(logits[:, [name in known for name in names]]).all()
+            assert len(known) == 6  # two of eight are held out
+            confidences.append(expit(logits).max(1))
+            predicted.append(logits.argmax(1))
+            labels += [names.index(label) if label in known else NONE for label in val["label"]]
+            rows += val["row"].tolist()
+        decided = [torch.from_numpy(np.concatenate(parts)) for parts in (confidences, predicted)]
+        for heuristic, found in folder.record(method, 1).thresholds.items():
+            assert found == float(select_threshold(*decided, torch.tensor(labels), heuristic))
+        kept = folder.threshold_predictions(method, 1)
+        assert (kept.rows.tolist(), kept.labels.tolist()) == (rows, labels)
+        np.testing.assert_allclose(kept.probabilities.amax(1), decided[0], rtol=1e-6)
+
+
+def test_the_fits_of_threshold_splits_differ_in_their_rows_and_their_seed(folder: StudyFolder, tmp_path: Path):
+    table = folder.trial(0).to_pandas()
+    known = [set(table["label"][table[f"threshold_part_{repeat}"] == "fit"]) for repeat in (0, 1)]
+    assert known[0] | known[1] == set(table["label"][table["part"] == "train"])  # none is held out twice
+    study = Study(digits_config(), StudyFolder(tmp_path))
+    seeds = {study.seed(Job(Thresholds(), "Control", 0, {}, 0, division)) for division in range(3)}
+    assert len(seeds) == 3
 
 
 def test_the_best_candidate_is_chosen_and_all_are_kept(folder: StudyFolder):
@@ -96,10 +119,10 @@ def test_no_fit_and_no_choice_sees_an_evaluation_row(tmp_path: Path, monkeypatch
     monkeypatch.setattr(StackRows, "gather", spy_on_rows)
     monkeypatch.setattr(Trials, "gather", spy_on_gather)
     run_study(config, StudyFolder(tmp_path))
-    assert len(fitted) == 2 * 2 + 2 + 2  # candidates times resamples, thresholds, final fits
+    assert len(fitted) == 2 * 2 + 2 * 2 + 2  # candidates times resamples, thresholds times repeats, final fits
     allowed = {row.tobytes() for row in Trials(config).store.gather(train)}
     assert all(row.tobytes() in allowed for rows in fitted for row in rows)
-    assert all(np.isin(rows, train).all() for rows in gathered[: 2 * 2 + 2])  # scores, then thresholds
+    assert all(np.isin(rows, train).all() for rows in gathered[: 2 * 2 + 2 * 2])  # scores, then thresholds
 
 
 def test_methods_of_a_trial_begin_with_the_same_weights_and_fits_that_differ_in_their_number_do_not(tmp_path: Path):
@@ -118,17 +141,20 @@ def test_methods_of_a_trial_begin_with_the_same_weights_and_fits_that_differ_in_
 
 def test_temperature_is_fitted_on_known_validation_rows_of_its_base(folder: StudyFolder):
     for name, base in (("Scaled", "E-Stitchup"), ("Scaled ensemble", "Ensemble")):
-        logits = torch.from_numpy(folder.read_logits(base, 0, "threshold_logits")).float()
+        kept = [folder.read_logits(base, 0, f"threshold/{repeat}") for repeat in (0, 1)]
+        logits = torch.from_numpy(np.concatenate(kept)).float().clamp(min=-1e6)  # held out: minus infinity
         labels = folder.threshold_predictions(base, 0).labels
         (temperature,) = folder.record(name, 0).parameters.values()
-        assert temperature == fit_temperature(logits[labels != NONE], labels[labels != NONE]) != 1
+        expected = fit_temperature(logits[labels != NONE], labels[labels != NONE])
+        assert temperature == pytest.approx(expected, rel=1e-6)
+        assert temperature != 1
         scaled, plain = (folder.predictions(method, 0).probabilities.double().numpy() for method in (name, base))
         np.testing.assert_allclose(scaled, expit(logit(plain) / temperature), atol=2e-3)
     assert folder.record("E-Stitchup", 0).parameters == {}
 
 
 def test_an_ensemble_is_the_mean_of_its_bases_own_fit_and_others_with_other_seeds(folder: StudyFolder):
-    names = ["logits", "members/final-1", "members/final-2"]
+    names = ["logits", "members/1/logits", "members/2/logits"]
     members = [expit(folder.read_logits("E-Stitchup", 0, name).astype(np.float64)) for name in names]
     assert len({member.tobytes() for member in members}) == 3
     mean = folder.predictions("Ensemble", 0).probabilities.numpy()
@@ -145,7 +171,8 @@ def test_fits_are_stacked_by_as_many_as_were_asked_for(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(fitting, "fit_runs", spy)
     run_study(digits_config(trials=1, epochs=1, stack_size=3), StudyFolder(tmp_path))
-    assert stacks == [(2, 3), (2, 3), (2, 3)]  # two candidates, and two methods in each later stage
+    # Two candidates, two methods in two repeats, and two final fits.
+    assert stacks == [(2, 3), (4, 3), (2, 3)]
 
 
 class Exploding(pl.Callback):
@@ -210,8 +237,8 @@ def test_a_column_splits_a_study_and_none_of_its_test_rows_is_trained_on(tmp_pat
         for row in table:
             expected = {"train": "train", "test": "test", "validation": None}[parts[row["row"]]]
             assert row["part"] == expected
-            assert (row["threshold_part"] is not None) <= (expected == "train")
-        assert any(row["threshold_part"] == "val" for row in table)
+            assert (row["threshold_part_1"] is not None) <= (expected == "train")
+        assert any(row["threshold_part_1"] == "val" for row in table)
     first, second = (folder.predictions("Control", trial) for trial in (0, 1))
     np.testing.assert_array_equal(first.rows, second.rows)
     assert not torch.equal(first.probabilities, second.probabilities)  # their seeds differ

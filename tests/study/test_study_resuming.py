@@ -55,8 +55,8 @@ def test_killed_anywhere_it_goes_on_and_ends_the_same(tmp_path: Path, monkeypatc
     with monkeypatch.context() as patch:
         whole_fits = Fits(patch)
         whole = finish(config, tmp_path / "whole")
-    assert len(whole_fits.names) == 2 + 3 + 3
-    for kill_before in (1, 2, 4, 7):  # within selection, between stages, within an ensemble
+    assert len(whole_fits.names) == 2 + 2 * 3 + 3
+    for kill_before in (1, 2, 4, 9):  # within selection, between stages, within the repeats of an ensemble
         path = tmp_path / str(kill_before)
         with monkeypatch.context() as patch:
             before = Fits(patch, kill_before)
@@ -77,7 +77,7 @@ def test_a_study_killed_before_its_logits_are_joined_goes_on_without_a_fit(
     folder = finish(config, tmp_path)
     expected = folder.results()
     fits = Fits(monkeypatch)
-    for names in (("run.json", "logits.npy"), ("run.json", "threshold.json", "threshold_logits.npy")):
+    for names in (("run.json", "logits.npy"), ("run.json", "threshold.json", "threshold/1.npy")):
         for name in names:
             (folder.run_path("E", 0) / name).unlink()
         assert finish(config, tmp_path).results().equals(expected)
@@ -88,7 +88,7 @@ def test_ensembles_of_one_base_share_its_fits(tmp_path: Path, monkeypatch: pytes
     fits = Fits(monkeypatch)
     methods = {"A": {}, **{f"E{size}": method("Ensemble", base="A", size=size) for size in (2, 3)}}
     finish(digits_config(**OPTIONS, methods=methods), tmp_path)
-    assert len(fits.names) == len(set(fits.names)) == 2 * 3
+    assert len(fits.names) == len(set(fits.names)) == (2 + 1) * 3
 
 
 def test_what_needs_no_fit_can_be_added_later(finished: Path, monkeypatch: pytest.MonkeyPatch):
@@ -120,6 +120,7 @@ def test_what_is_there_is_kept_and_what_is_new_is_run(finished: Path, monkeypatc
 def test_a_changed_configuration_is_refused_by_name(finished: Path):
     changes = {
         "epochs was 2 .* is 3 now": digits_config(**{**OPTIONS, "epochs": 3}),
+        "repeats was 2 .* is 3 now": digits_config(**{**OPTIONS, "repeats": 3}),
         r"split\.init_args\.unknown_classes was \[\"eight\", \"nine\"\]": digits_config(
             **OPTIONS, split={**SPLIT, "unknown_classes": []}
         ),
