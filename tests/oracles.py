@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
+from sklearn import covariance
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 NONE = -1
@@ -232,6 +233,101 @@ def fit_temperature(logits: Array, labels: Array, lowest: float, highest: float)
     if slope(low) >= 0:
         return highest
     return 1 / optimize.brentq(slope, low, high, xtol=1e-12) if slope(high) > 0 else lowest
+
+
+def top_temperature_terms(logits: Array, labels: Array) -> tuple[Array, Array]:
+    """Logit of the top class and whether it is right, as the two columns of a problem with one class."""
+    known = labels != NONE
+    right = np.argmax(logits[known], axis=1) == labels[known]
+    return logits[known].max(axis=1), right
+
+
+def fit_top_temperature(logits: Array, labels: Array, lowest: float, highest: float) -> float:
+    top, right = (values.astype(float) for values in top_temperature_terms(logits, labels))
+
+    def slope(inverse: float) -> float:
+        return float(np.mean(top * (special.expit(top * inverse) - right)))
+
+    low, high = 1 / highest, 1 / lowest
+    if slope(low) >= 0:
+        return highest
+    return 1 / optimize.brentq(slope, low, high, xtol=1e-12) if slope(high) > 0 else lowest
+
+
+def unit_length(rows: Array) -> Array:
+    return np.array([row / (np.sqrt(np.sum(row.astype(float) ** 2)) or 1.0) for row in rows]).reshape(rows.shape)
+
+
+def cosine(left: Array, right: Array) -> float:
+    return float(np.dot(*unit_length(np.stack([left, right]))))
+
+
+def k_nearest(queries: Array, bank: Array, k: int) -> tuple[Array, Array]:
+    found = [sorted((-float(query @ row), place) for place, row in enumerate(bank))[:k] for query in queries]
+    shape = len(queries), min(k, len(bank))
+    cosines = np.array([[-value for value, _ in row] for row in found]).reshape(shape)
+    return cosines, np.array([[place for _, place in row] for row in found], int).reshape(shape)
+
+
+def neighbor_distance(embeddings: Array, bank: Array, k: int) -> Array:
+    cosines = [sorted((cosine(row, kept) for kept in bank), reverse=True)[:k] for row in embeddings]
+    return np.array([np.mean([(1 - value) / 2 for value in row]) for row in cosines])
+
+
+def class_means(embeddings: Array, labels: Array) -> Array:
+    rows = unit_length(embeddings)
+    return unit_length(np.array([rows[labels == k].mean(axis=0) for k in sorted(set(labels.tolist()))]))
+
+
+def nearest_mean_distance(embeddings: Array, means: Array) -> Array:
+    return np.array([min((1 - cosine(row, mean)) / 2 for mean in means) for row in embeddings])
+
+
+def gaussians(embeddings: Array, labels: Array, shrinkage: float | None) -> tuple[Array, Array]:
+    """Mean of each class, and the inverse of the covariance that they share, by scikit-learn."""
+    means = {k: embeddings[labels == k].astype(float).mean(axis=0) for k in sorted(set(labels.tolist()))}
+    centered = np.array([row - means[k] for row, k in zip(embeddings.astype(float), labels.tolist(), strict=True)])
+    return np.array(list(means.values())), np.linalg.inv(shrunk_covariance(centered, shrinkage))
+
+
+def shrunk_covariance(centered: Array, shrinkage: float | None) -> Array:
+    centered = centered.astype(float)
+    if not centered.any():
+        return np.eye(centered.shape[1])
+    if shrinkage is None:
+        shrinkage = max(covariance.ledoit_wolf_shrinkage(centered, assume_centered=True), 1e-6)
+    return covariance.ShrunkCovariance(shrinkage=shrinkage, assume_centered=True).fit(centered).covariance_
+
+
+def mahalanobis_distance(embeddings: Array, means: Array, precision: Array) -> Array:
+    squares = [[float((row - mean) @ precision @ (row - mean)) for mean in means] for row in embeddings.astype(float)]
+    return np.array([min(row) / embeddings.shape[1] for row in squares])
+
+
+def disagreement(members: Array) -> Array:
+    probabilities = special.softmax(members.astype(float), axis=-1)
+    gain = stats.entropy(probabilities.mean(axis=0), axis=-1) - stats.entropy(probabilities, axis=-1).mean(axis=0)
+    outcomes = min(members.shape[0], members.shape[2])
+    return gain / np.log(outcomes) if outcomes > 1 else np.zeros(members.shape[1])
+
+
+def entropy_score(logits: Array) -> Array:
+    classes = logits.shape[1]
+    return stats.entropy(special.softmax(logits.astype(float), axis=1), base=classes if classes > 1 else None, axis=1)
+
+
+def mean_logits(members: Array) -> Array:
+    present, absent = (special.expit(sign * members.astype(float)).mean(axis=0) for sign in (1, -1))
+    return np.log(present) - np.log(absent)
+
+
+def moments(scores: Array) -> tuple[Array, Array]:
+    return scores.mean(axis=1, dtype=float), scores.std(axis=1, dtype=float)
+
+
+def sum_of_z_scores(scores: Array, mean: Array, std: Array) -> Array:
+    rows = [(row - m) / max(s, 1e-6) for row, m, s in zip(scores.astype(float), mean, std, strict=True)]
+    return np.sum(rows, axis=0)
 
 
 def is_one_cycle(index: Array) -> bool:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 from torchmetrics import Metric
@@ -112,6 +112,41 @@ class Inputs:
         widths = [first, embeddings.shape[-1] - first]
         return embeddings, targets, self.flags(*lam.shape, 2), index, widths
 
+    def logits(self, *more: int) -> Tensor:
+        """Logits of every size, of which some tie."""
+        smooth = self.source.normal(0, self.pick(0.1, 1, 20), (*more, self.rows, self.classes))
+        return self.lay_out(np.where(self.source.random(smooth.shape) < 0.3, np.round(smooth), smooth))
+
+    def validation(self) -> tuple[Tensor, Tensor]:
+        """Logits and labels, at least one of them of a class."""
+        self.rows += 1
+        labels = self.source.permutation([0, *self.source.integers(-1, self.classes, self.rows - 1)])
+        return self.logits(), self.lay_out(labels, torch.int64, self.pick("contiguous", "every second", "slice"))
+
+    def vectors(self, rows: int, dim: int) -> Tensor:
+        """Rows of small integers, of which some tie and some are zero."""
+        return self.lay_out(self.source.integers(-2, 3, (rows, dim)))
+
+    def labelled(self) -> tuple[Tensor, Tensor]:
+        self.rows += 1
+        return self.vectors(self.rows, 3), self.integers(0, self.classes, self.rows)
+
+    def queries_and_bank(self) -> tuple[Tensor, Tensor, int]:
+        """The bank's rows are of length one, so that its ties are exact."""
+        bank = np.eye(3)[self.source.integers(0, 3, self.number(1, 9))] * self.pick(-1, 1)
+        return self.vectors(self.rows, 3), self.lay_out(bank), self.number(1, 10)
+
+    def gaussians(self) -> tuple[Tensor, functional.Gaussians]:
+        whitening = np.tril(self.source.normal(0, 1, (3, 3)), -1) + np.eye(3)
+        centers = self.source.normal(0, 3, (self.classes, 3))
+        return self.vectors(self.rows, 3), functional.Gaussians(
+            self.lay_out(centers), self.lay_out(whitening, layout="transposed")
+        )
+
+    def standardized(self) -> tuple[Tensor, Tensor, Tensor]:
+        scores = self.lay_out(self.source.normal(0, 1, (self.classes, self.rows)))
+        return scores, self.lay_out(self.source.normal(0, 1, self.classes)), self.unit(self.classes)
+
     def generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed)
 
@@ -158,18 +193,77 @@ def check_temperature(temperature: float, logits: Tensor, labels: Tensor) -> Non
     assert losses[0] == pytest.approx(losses[1], rel=1e-6, abs=1e-9)
 
 
+def check_top_temperature(temperature: float, logits: Tensor, labels: Tensor) -> None:
+    top, right = oracles.top_temperature_terms(logits.numpy(), labels.numpy())
+    best = oracles.fit_top_temperature(logits.numpy(), labels.numpy(), *LIMITS)
+    losses = [np.mean(np.logaddexp(0, top / value) - right * top / value) for value in (temperature, best)]
+    assert LIMITS[0] <= temperature <= LIMITS[1]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6, abs=1e-9)
+
+
+def check_known_rows(got: functional.KnownRows, logits: Tensor, labels: Tensor) -> None:
+    kept = [row for row, label in enumerate(labels.tolist()) if label != -1]
+    assert torch.equal(got.logits, logits[kept].double())
+    assert got.labels.tolist() == labels[kept].tolist()
+
+
+def close_to(oracle: Callable[..., Any]) -> Callable[..., None]:
+    """Check a float64 result that was computed in the precision of the inputs."""
+
+    def check(got: Any, *arguments: Any) -> None:
+        tolerance = 64 * torch.finfo(arguments[0].dtype).eps
+        expected = tree_leaves(oracle(*as_numpy(arguments)))
+        for value, wanted in zip(tree_leaves(got), expected, strict=True):
+            np.testing.assert_allclose(value.numpy(), wanted, rtol=tolerance, atol=tolerance)
+
+    return check
+
+
+def check_gaussians(got: functional.Gaussians, rows: Tensor, labels: Tensor, shrinkage: float | None) -> None:
+    means, precision = oracles.gaussians(rows.numpy(), labels.numpy(), shrinkage)
+    np.testing.assert_allclose(got.whitening.mT @ got.whitening, precision, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(got.centers, means @ got.whitening.numpy().T, rtol=1e-9, atol=1e-9)
+
+
+def check_subsample(kept: Tensor, labels: Tensor, size: int, **_: Any) -> None:
+    rows = kept.tolist()
+    assert rows == sorted(set(rows))
+    assert len(rows) == min(size, len(labels))
+    taken, there = (np.bincount(values, minlength=4) for values in (labels[kept], labels))
+    assert all(count >= taken.max() - 1 for count in taken[taken < there])
+
+
+def gaussian_oracle(rows: np.ndarray, gaussians: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    centers, whitening = (part.astype(float) for part in gaussians)
+    means = np.linalg.solve(whitening, centers.T).T
+    return oracles.mahalanobis_distance(rows, means, whitening.T @ whitening)
+
+
 FUNCTIONS: dict[str, Case] = {
     "acceptance": Case(lambda inputs: (inputs.unit(inputs.rows, inputs.classes), inputs.scores()), oracles.acceptance),
     "adaptive_calibration_error": Case(Inputs.top_and_bins, oracles.adaptive_calibration_error),
+    "balanced_subsample": Case(
+        lambda inputs: (inputs.integers(0, 4, inputs.rows), inputs.number(1, 12)),
+        check=check_subsample,
+        options=lambda inputs: {"generator": inputs.generator()},
+    ),
     "binned_calibration_error": Case(Inputs.bins, lambda bins: oracles.over_last_axis(oracles.calibration_error, bins)),
     "binned_correlation": Case(Inputs.bins, lambda bins: oracles.over_last_axis(oracles.correlation, bins)),
+    "class_means": Case(Inputs.labelled, check=close_to(oracles.class_means)),
     "classwise_calibration_error": Case(
         lambda inputs: (*inputs.predictions(), inputs.pick(1, 3, 10, 15)), oracles.classwise_calibration_error
     ),
     "confidence_accuracy_correlation": Case(Inputs.top_and_bins, oracles.confidence_accuracy_correlation),
+    "cosine_distance": Case(lambda inputs: (inputs.unit(inputs.rows),), lambda cosines: (1 - cosines) / 2),
+    "disagreement": Case(lambda inputs: (inputs.logits(inputs.number(1, 4)),), oracles.disagreement),
     "e_mixup": Case(Inputs.batch, oracles.e_mixup),
     "e_stitchup": Case(Inputs.stitched_batch, oracles.e_stitchup),
+    "energy_score": Case(
+        lambda inputs: (inputs.logits(),), lambda logits: -special.logsumexp(logits.astype(float), axis=1)
+    ),
+    "entropy_score": Case(lambda inputs: (inputs.logits(),), oracles.entropy_score),
     "expected_calibration_error": Case(Inputs.top_and_bins, oracles.expected_calibration_error),
+    "fit_gaussians": Case(lambda inputs: (*inputs.labelled(), inputs.pick(0.1, 1.0, None)), check=check_gaussians),
     "fit_temperature": Case(
         lambda inputs: (
             inputs.lay_out(inputs.source.normal(0, inputs.pick(0.1, 1, 20), (inputs.rows + 1, inputs.classes))),
@@ -177,7 +271,23 @@ FUNCTIONS: dict[str, Case] = {
         ),
         check=check_temperature,
     ),
+    "fit_top_temperature": Case(Inputs.validation, check=check_top_temperature),
+    "k_nearest": Case(
+        Inputs.queries_and_bank,
+        check=close_to(lambda rows, bank, k: oracles.k_nearest(oracles.unit_length(rows), bank, k)),
+    ),
+    "known_rows": Case(Inputs.validation, check=check_known_rows),
+    "mahalanobis_distance": Case(Inputs.gaussians, gaussian_oracle),
+    "max_logit_score": Case(lambda inputs: (inputs.logits(),), lambda logits: -logits.max(axis=1)),
+    "mean_logits": Case(lambda inputs: (inputs.logits(inputs.number(1, 3)),), check=close_to(oracles.mean_logits)),
     "modality_stitch": Case(Inputs.modality_batch, oracles.modality_stitch),
+    "moments": Case(
+        lambda inputs: (inputs.lay_out(inputs.source.normal(0, 1, (inputs.classes, inputs.rows + 1))),), oracles.moments
+    ),
+    "nearest_mean_distance": Case(
+        lambda inputs: inputs.queries_and_bank()[:2], check=close_to(oracles.nearest_mean_distance)
+    ),
+    "neighbor_distance": Case(Inputs.queries_and_bank, check=close_to(oracles.neighbor_distance)),
     "none_aware_accuracy": Case(
         lambda inputs: (*inputs.predictions(), inputs.pick(*TIES, np.nan), inputs.scores()), oracles.none_aware_accuracy
     ),
@@ -186,6 +296,10 @@ FUNCTIONS: dict[str, Case] = {
     "reject": Case(
         lambda inputs: (inputs.unit(inputs.rows, inputs.classes), inputs.pick(*TIES, np.nan), inputs.scores()),
         oracles.reject,
+    ),
+    "relative_mahalanobis_distance": Case(
+        lambda inputs: (*inputs.gaussians(), inputs.gaussians()[1]),
+        lambda rows, classes, everything: gaussian_oracle(rows, classes) - gaussian_oracle(rows, everything),
     ),
     "reliability_bins": Case(Inputs.top_and_bins, oracles.reliability_bins),
     "row_scores": Case(Inputs.scored, oracles.row_scores),
@@ -205,7 +319,12 @@ FUNCTIONS: dict[str, Case] = {
         options=lambda inputs: {"generator": inputs.generator()},
     ),
     "select_threshold": Case(Inputs.decisions_of_both_kinds, check=check_threshold),
+    "shrunk_covariance": Case(
+        lambda inputs: (inputs.vectors(inputs.rows + 2, 3), inputs.pick(0.1, 1.0, None)), oracles.shrunk_covariance
+    ),
     "soften_labels": Case(lambda inputs: (inputs.batch()[1], inputs.pick(0.0, 0.1, 0.25, 1.0)), oracles.soften_labels),
+    "squash": Case(lambda inputs: (inputs.logits(),), lambda x: (1 + x / (1 + np.abs(x.astype(float)))) / 2),
+    "sum_of_z_scores": Case(Inputs.standardized, oracles.sum_of_z_scores),
     "support_weighted_mean": Case(
         lambda inputs: (
             inputs.lay_out(inputs.source.choice([np.nan, 0.25, 1.0], inputs.rows)),
@@ -217,6 +336,7 @@ FUNCTIONS: dict[str, Case] = {
         lambda inputs: (*inputs.decisions(), inputs.lay_out(TIES, torch.float64)), oracles.threshold_curves
     ),
     "top_label": Case(Inputs.predictions, oracles.top_label),
+    "unit_length": Case(lambda inputs: (inputs.vectors(inputs.rows, 3),), check=close_to(oracles.unit_length)),
     "weighted_aupr": Case(Inputs.scored, lambda *rows: oracles.weighted_auroc_aupr(*rows)[1]),
     "weighted_auroc": Case(Inputs.scored, lambda *rows: oracles.weighted_auroc_aupr(*rows)[0]),
     "weighted_auroc_aupr": Case(Inputs.scored, oracles.weighted_auroc_aupr),

@@ -1,20 +1,49 @@
-"""The classifier: network, scaling, learning rate schedule, and what a checkpoint of it says."""
+"""The classifier: network, scaling, learning rate schedule, what decides, and what a checkpoint of it says."""
 
+from estitchup_pl.model.calibrators import Calibrator, Temperature
 from estitchup_pl.model.checkpoints import read_checkpoint
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.model.networks import EmbeddingMLP, KeyedDropout, SoftTargetBCE, StackedLinear
 from estitchup_pl.model.scaling import SCALINGS, ModalityScaling, Scaling
 from estitchup_pl.model.schedules import TriangularCycle
+from estitchup_pl.model.scores import (
+    Disagreement,
+    Energy,
+    Entropy,
+    LogitScore,
+    Mahalanobis,
+    MaxLogit,
+    MaxProbability,
+    NearestMean,
+    NeighborDistance,
+    NoneScore,
+    RelativeMahalanobis,
+    SumOfScores,
+)
 
 __all__ = [
     "SCALINGS",
+    "Calibrator",
+    "Disagreement",
     "EmbeddingClassifier",
     "EmbeddingMLP",
+    "Energy",
+    "Entropy",
     "KeyedDropout",
+    "LogitScore",
+    "Mahalanobis",
+    "MaxLogit",
+    "MaxProbability",
     "ModalityScaling",
+    "NearestMean",
+    "NeighborDistance",
+    "NoneScore",
+    "RelativeMahalanobis",
     "Scaling",
     "SoftTargetBCE",
     "StackedLinear",
+    "SumOfScores",
+    "Temperature",
     "TriangularCycle",
     "read_checkpoint",
 ]
