@@ -21,6 +21,7 @@ from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.functional import (
     Heuristic,
     ReliabilityBins,
+    ThresholdInterval,
     acceptance,
     adaptive_calibration_error,
     classwise_calibration_error,
@@ -28,13 +29,14 @@ from estitchup_pl.functional import (
     expected_calibration_error,
     none_aware_accuracy,
     reliability_bins,
-    select_threshold,
+    threshold_interval,
     top_label,
     weighted_aupr,
     weighted_auroc,
     weighted_auroc_aupr,
 )
 from estitchup_pl.functional.checks import check_bins, check_none_scores, check_predictions
+from estitchup_pl.thresholds import ThresholdRule, threshold_rule
 
 _NO_ROW = -1
 _NO_SCORE = -1.0  # not NaN, with which torchmetrics would find no two states equal
@@ -111,8 +113,12 @@ class RowMetric(Metric):
         Raises:
             DataError: If a row came with two different labels.
         """
-        preds, target, _ = self._rows_once()
+        preds, target, *_ = self._rows_once()
         return preds, target
+
+    def row_numbers(self) -> Tensor:
+        """Return the number of each row of :meth:`predictions`, int64 ``(rows,)``; -1 where it was given none."""
+        return self._rows_once()[3]
 
     def none_scores(self) -> Tensor:
         """Return the score of "none" of each row of :meth:`predictions`.
@@ -124,7 +130,7 @@ class RowMetric(Metric):
         Raises:
             DataError: If a row came with two different labels.
         """
-        preds, _, scores = self._rows_once()
+        preds, _, scores, _ = self._rows_once()
         return _completed(preds, scores)
 
     def decided(self) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -133,22 +139,23 @@ class RowMetric(Metric):
         That is what functions with a "none" column take: without scores they rank the probabilities themselves,
         in full precision.
         """
-        preds, target, scores = self._rows_once()
+        preds, target, scores, _ = self._rows_once()
         given = bool((scores != _NO_SCORE).any())
         return preds, target, _completed(preds, scores) if given else None
 
-    def _rows_once(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _rows_once(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         if len(self.rows) == 0:
-            return torch.empty(0, 1), torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64)
+            no_row = torch.empty(0, dtype=torch.int64)
+            return torch.empty(0, 1), no_row, torch.empty(0, dtype=torch.float64), no_row
         states = (self.preds, self.target, self.scores, self.rows)
         preds, target, scores, rows = (dim_zero_cat(parts) for parts in states)
         if preds.device.type == "mps":  # which has no float64
             preds, target, scores, rows = preds.cpu(), target.cpu(), scores.cpu().double(), rows.cpu()
         if bool((rows[1:] > rows[:-1]).all()):
-            return preds, target, scores
+            return preds, target, scores, rows
         order = rows.argsort(stable=True)
         first = order[_is_first_of_row(rows[order], target[order])]
-        return preds[first], target[first], scores[first]
+        return preds[first], target[first], scores[first], rows[first]
 
 
 class WeightedAUROC(RowMetric):
@@ -279,10 +286,11 @@ class TopOneAccuracy(RowMetric):
 
 
 class ConfidenceThreshold(RowMetric):
-    """Threshold of the acceptance that a heuristic of Sec. 4.3 chooses on rows that contain "none".
+    """Threshold of the acceptance that a rule chooses, by default on rows that contain "none" (Sec. 4.3).
 
     Args:
-        heuristic: See :func:`estitchup_pl.functional.select_threshold`.
+        heuristic: Name of one of the paper's heuristics, see :func:`estitchup_pl.functional.select_threshold`, or any
+            :class:`~estitchup_pl.thresholds.ThresholdRule`.
         kwargs: Options of :class:`torchmetrics.Metric`.
 
     Example:
@@ -292,9 +300,9 @@ class ConfidenceThreshold(RowMetric):
         tensor(True)
     """
 
-    def __init__(self, heuristic: Heuristic = "intersection", **kwargs: Any) -> None:
+    def __init__(self, heuristic: Heuristic | ThresholdRule = "intersection", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.heuristic = heuristic
+        self.rule = threshold_rule(heuristic)
 
     def compute(self) -> Tensor:
         """Return the threshold, a scalar of the type of the acceptance.
@@ -303,8 +311,25 @@ class ConfidenceThreshold(RowMetric):
             DataError: If no row is "none", or all are.
         """
         preds, target, none_scores = self.decided()
-        predicted = preds.max(dim=1).indices
-        return select_threshold(acceptance(preds, none_scores), predicted, target, self.heuristic)
+        return self.rule(acceptance(preds, none_scores), preds.max(dim=1).indices, target)
+
+    def interval(self, groups: Tensor, resamples: int = 200, level: float = 0.95, seed: int = 0) -> ThresholdInterval:
+        """Return how far the threshold can be trusted, see :func:`estitchup_pl.functional.threshold_interval`.
+
+        Args:
+            groups: Number of the class that each row of the data set really belongs to, int64 ``(rows of the data
+                set,)``; :meth:`update` must have been given the ``rows``.
+            resamples: Number of resamples.
+            level: Share of the resamples that the interval holds.
+            seed: Key of the random numbers.
+
+        Raises:
+            DataError: As :meth:`compute`.
+        """
+        preds, target, none_scores = self.decided()
+        accepted, predicted = acceptance(preds, none_scores), preds.max(dim=1).indices
+        own = groups.to(target.device)[self.row_numbers()]
+        return threshold_interval(self.rule, accepted, predicted, target, own, resamples, level, seed)
 
 
 class _TopLabelMetric(RowMetric):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,6 +180,53 @@ def threshold_losses(confidence: Array, predicted: Array, labels: Array, heurist
         overall, _, none = (Fraction(value).limit_denominator(10_000) for value in accuracies(decided, labels))
         losses.append((limit, abs(overall - none) if heuristic == "intersection" else -sum(ratios(decided, labels))))
     return losses
+
+
+def cost_of(
+    decided: Array, labels: Array, wrong_class: float, missed_none: float, question: float, none_share: float | None
+) -> float:
+    known, none = int(np.sum(labels != NONE)), int(np.sum(labels == NONE))
+    total = 0.0
+    for decision, label in zip(decided.tolist(), labels.tolist(), strict=True):
+        cost = question if decision == NONE else missed_none if label == NONE else wrong_class * (decision != label)
+        weight = 1.0 if none_share is None else none_share / none if label == NONE else (1 - none_share) / known
+        total += weight * cost
+    return total
+
+
+def costs_of_cuts(confidence: Array, predicted: Array, labels: Array, *costs: Any) -> list[tuple[float, float]]:
+    """Every way to part the rows and what it costs, as :func:`threshold_losses`."""
+    decisions = [
+        (limit, np.where(confidence > limit, predicted, NONE)) for limit in sorted({0.0, *confidence.tolist()})
+    ]
+    return [(limit, cost_of(decided, labels, *costs)) for limit, decided in decisions]
+
+
+def coverage_threshold(confidence: Array, predicted: Array, labels: Array, coverage: float, known_only: bool) -> float:
+    own = confidence[labels != NONE] if known_only else confidence
+    limits = sorted({0.0, *own.tolist()})
+    # In whole rows, as 0.95 of 20 is 19 and no more.
+    enough = [limit for limit in limits if np.sum(own > limit) >= np.ceil(round(coverage * len(own), 6))]
+    return midway(limits, max(enough) if enough else limits[0], confidence.dtype.type)
+
+
+def bounded_error_threshold(
+    confidence: Array, predicted: Array, labels: Array, error: float, level: float, known_only: bool
+) -> float:
+    """Clopper and Pearson's upper bound, from few accepted rows to more until it exceeds the error."""
+    kept = (labels != NONE) | (not known_only)
+    confidence, right = confidence[kept], (predicted == labels)[kept]
+    least = next(rows for rows in range(1, 1000) if (1 - error) ** rows <= 1 - level + 1e-12)
+    limits, lowest = sorted({0.0, *confidence.tolist()}), 1.0
+    for limit in reversed(limits):
+        accepted = confidence > limit
+        rows, wrong = int(accepted.sum()), int((accepted & ~right).sum())
+        if rows < least or rows < min(least + len(confidence) // 10, len(confidence)):
+            continue
+        if wrong == rows or stats.beta.ppf(level, wrong + 1, rows - wrong) > error:
+            break
+        lowest = midway(limits, limit, confidence.dtype.type)
+    return lowest
 
 
 def columns_of(probabilities: Array, labels: Array, none_scores: Array | None = None) -> list[tuple[Array, Array]]:

@@ -25,6 +25,7 @@ from estitchup_pl.functional.temperature import LIMITS
 
 FEWER = settings(max_examples=settings().max_examples // 2)
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
+BOTH = (False, True)
 TIES = (0.0, 0.1, 0.3, 0.5, 0.50000006, 0.7, 0.99999994, 1.0)
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda values: values,
@@ -86,6 +87,13 @@ class Inputs:
         confidence, predicted, _ = self.decisions()
         labels = self.source.permutation([-1, 0, *self.source.integers(-1, self.classes, self.rows - 2)])
         return confidence, predicted, torch.from_numpy(labels), self.pick(*functional.HEURISTICS)
+
+    def many_decisions(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows enough for a bound, right more often where the confidence is great."""
+        self.rows, self.classes = self.number(0, 400), 3
+        confidence, predicted, labels = self.decisions()
+        right = self.source.random(self.rows) < self.pick(0.5, 0.95, 1.0) * confidence.numpy() ** 0.1
+        return confidence, predicted, torch.where(torch.from_numpy(right), predicted, labels)
 
     def bins(self) -> tuple[functional.ReliabilityBins]:
         shape = self.number(0, 3), self.pick(1, 3, 10)
@@ -185,6 +193,27 @@ def check_threshold(threshold: Tensor, confidence: Tensor, predicted: Tensor, la
     assert float(threshold) == oracles.midway([limit for limit, _ in losses], lowest_of_the_best, precision)
 
 
+def check_least_cost(threshold: Tensor, *rows: Any) -> None:
+    confidence, predicted, labels, *costs, none_share = as_numpy(rows)
+    losses = oracles.costs_of_cuts(confidence, predicted, labels, *costs, none_share)
+    decided = np.where(confidence > threshold.numpy(), predicted, -1)
+    least = min(loss for _, loss in losses)
+    assert oracles.cost_of(decided, labels, *costs, none_share) == pytest.approx(least, abs=1e-12)
+    cheapest = [limit for limit, loss in losses if loss <= least + 1e-12]
+    limits = [limit for limit, _ in losses]
+    assert float(threshold) in {oracles.midway(limits, limit, confidence.dtype.type) for limit in cheapest}
+
+
+def check_interval(
+    interval: functional.ThresholdInterval, choose: Any, *rows: Tensor, resamples: int = 200, seed: int = 0
+) -> None:
+    labels, groups = rows[-2:]
+    assert interval.none_rows == int((labels == -1).sum())
+    assert interval.none_classes == len(set(groups[labels == -1].tolist()))
+    assert 0 <= interval.low <= interval.high <= 1
+    assert interval == functional.threshold_interval(choose, *rows, resamples=resamples, seed=seed)
+
+
 def check_temperature(temperature: float, logits: Tensor, labels: Tensor) -> None:
     logits, labels = logits.numpy(), labels.numpy()
     best = oracles.fit_temperature(logits, labels, *LIMITS)
@@ -249,13 +278,27 @@ FUNCTIONS: dict[str, Case] = {
     ),
     "binned_calibration_error": Case(Inputs.bins, lambda bins: oracles.over_last_axis(oracles.calibration_error, bins)),
     "binned_correlation": Case(Inputs.bins, lambda bins: oracles.over_last_axis(oracles.correlation, bins)),
+<<<<<<< HEAD
     "class_means": Case(Inputs.labelled, check=close_to(oracles.class_means)),
+=======
+    "bounded_error_threshold": Case(
+        lambda inputs: (*inputs.many_decisions(), inputs.pick(0.05, 0.3), inputs.pick(0.5, 0.95), inputs.pick(*BOTH)),
+        oracles.bounded_error_threshold,
+    ),
+>>>>>>> 947360c (Thresholds by cost, by a bound on the error of what is accepted, by coverage; an interval over unknown classes)
     "classwise_calibration_error": Case(
         lambda inputs: (*inputs.predictions(), inputs.pick(1, 3, 10, 15)), oracles.classwise_calibration_error
     ),
     "confidence_accuracy_correlation": Case(Inputs.top_and_bins, oracles.confidence_accuracy_correlation),
+<<<<<<< HEAD
     "cosine_distance": Case(lambda inputs: (inputs.unit(inputs.rows),), lambda cosines: (1 - cosines) / 2),
     "disagreement": Case(lambda inputs: (inputs.logits(inputs.number(1, 4)),), oracles.disagreement),
+=======
+    "coverage_threshold": Case(
+        lambda inputs: (*inputs.decisions_of_both_kinds()[:3], inputs.pick(0.1, 0.5, 0.95, 1.0), inputs.pick(*BOTH)),
+        oracles.coverage_threshold,
+    ),
+>>>>>>> 947360c (Thresholds by cost, by a bound on the error of what is accepted, by coverage; an interval over unknown classes)
     "e_mixup": Case(Inputs.batch, oracles.e_mixup),
     "e_stitchup": Case(Inputs.stitched_batch, oracles.e_stitchup),
     "energy_score": Case(
@@ -271,6 +314,7 @@ FUNCTIONS: dict[str, Case] = {
         ),
         check=check_temperature,
     ),
+<<<<<<< HEAD
     "fit_top_temperature": Case(Inputs.validation, check=check_top_temperature),
     "k_nearest": Case(
         Inputs.queries_and_bank,
@@ -280,6 +324,16 @@ FUNCTIONS: dict[str, Case] = {
     "mahalanobis_distance": Case(Inputs.gaussians, gaussian_oracle),
     "max_logit_score": Case(lambda inputs: (inputs.logits(),), lambda logits: -logits.max(axis=1)),
     "mean_logits": Case(lambda inputs: (inputs.logits(inputs.number(1, 3)),), check=close_to(oracles.mean_logits)),
+=======
+    "least_cost_threshold": Case(
+        lambda inputs: (
+            *inputs.decisions_of_both_kinds()[:3],
+            *(inputs.pick(0.0, 0.2, 1.0, 3.0) for _ in range(3)),
+            inputs.pick(None, 0.3),
+        ),
+        check=check_least_cost,
+    ),
+>>>>>>> 947360c (Thresholds by cost, by a bound on the error of what is accepted, by coverage; an interval over unknown classes)
     "modality_stitch": Case(Inputs.modality_batch, oracles.modality_stitch),
     "moments": Case(
         lambda inputs: (inputs.lay_out(inputs.source.normal(0, 1, (inputs.classes, inputs.rows + 1))),), oracles.moments
@@ -334,6 +388,15 @@ FUNCTIONS: dict[str, Case] = {
     ),
     "threshold_curves": Case(
         lambda inputs: (*inputs.decisions(), inputs.lay_out(TIES, torch.float64)), oracles.threshold_curves
+    ),
+    "threshold_interval": Case(
+        lambda inputs: (
+            functional.select_threshold,
+            *inputs.decisions_of_both_kinds()[:3],
+            inputs.integers(0, 3, inputs.rows),
+        ),
+        check=check_interval,
+        options=lambda _: {"resamples": 3},
     ),
     "top_label": Case(Inputs.predictions, oracles.top_label),
     "unit_length": Case(lambda inputs: (inputs.vectors(inputs.rows, 3),), check=close_to(oracles.unit_length)),

@@ -73,8 +73,11 @@ from estitchup_pl.functional.scores import (
 )
 from estitchup_pl.functional.softening import soften_labels
 from estitchup_pl.functional.temperature import KnownRows, fit_temperature, fit_top_temperature, known_rows
+from estitchup_pl.functional.threshold_interval import FEW_NONE_ROWS, ThresholdInterval, threshold_interval
+from estitchup_pl.functional.thresholds import bounded_error_threshold, coverage_threshold, least_cost_threshold
 
 __all__ = [
+    "FEW_NONE_ROWS",
     "HEURISTICS",
     "Gaussians",
     "Heuristic",
@@ -85,15 +88,18 @@ __all__ = [
     "ReliabilityBins",
     "RowScores",
     "ThresholdCurves",
+    "ThresholdInterval",
     "acceptance",
     "adaptive_calibration_error",
     "balanced_subsample",
     "binned_calibration_error",
     "binned_correlation",
+    "bounded_error_threshold",
     "class_means",
     "classwise_calibration_error",
     "confidence_accuracy_correlation",
     "cosine_distance",
+    "coverage_threshold",
     "disagreement",
     "e_mixup",
     "e_stitchup",
@@ -105,6 +111,7 @@ __all__ = [
     "fit_top_temperature",
     "k_nearest",
     "known_rows",
+    "least_cost_threshold",
     "mahalanobis_distance",
     "max_logit_score",
     "mean_logits",
@@ -129,6 +136,7 @@ __all__ = [
     "sum_of_z_scores",
     "support_weighted_mean",
     "threshold_curves",
+    "threshold_interval",
     "top_label",
     "unit_length",
     "weighted_aupr",

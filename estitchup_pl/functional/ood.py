@@ -7,11 +7,11 @@ from typing import Final, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from estitchup_pl.batch import NONE
-from estitchup_pl.errors import ConfigError, DataError
-from estitchup_pl.functional.checks import check_none_scores, check_predictions, check_probabilities
+from estitchup_pl.errors import ConfigError
+from estitchup_pl.functional.checks import check_none_scores, check_predictions
+from estitchup_pl.functional.cuts import CutCounts, best_cut, count_cuts
 
 Heuristic = Literal["intersection", "tp_ratio"]
 """How a confidence threshold is chosen; see :func:`select_threshold`."""
@@ -179,7 +179,7 @@ def threshold_curves(
         >>> curves.accuracy, curves.accuracy_none
         (tensor([0.5000, 1.0000], dtype=torch.float64), tensor([0., 1.], dtype=torch.float64))
     """
-    counts, ascending = _count_decisions(confidence, predicted, labels)
+    counts, ascending = count_cuts(confidence, predicted, labels)
     if thresholds is None:
         thresholds = torch.arange(101, dtype=torch.float64, device=confidence.device) / 100
     thresholds = thresholds.to(ascending).contiguous()
@@ -223,100 +223,22 @@ def select_threshold(
     """
     if heuristic not in _OBJECTIVES:
         raise ConfigError(f"heuristic: expected one of {', '.join(_OBJECTIVES)}, got {heuristic!r}")
-    counts, ascending = _count_decisions(confidence, predicted, labels)
+    counts, ascending = count_cuts(confidence, predicted, labels)
     counts.check_both_kinds()
-    below, above = pad(ascending, (1, 0), value=0.0), pad(ascending, (0, 1), value=1.0)
-    parted = below < above
-    parted[-1] = True  # rejecting every row is possible even where a confidence is 1
-    places = parted.nonzero().squeeze(1)
-    best = places[_OBJECTIVES[heuristic](counts)[places].argmax()]
-    low, high = below[best], above[best]
-    middle = low + (high - low) / 2
-    return torch.where(middle < high, middle, low)
+    return best_cut(ascending, _OBJECTIVES[heuristic](counts))
 
 
-class _Decisions(NamedTuple):
-    """Counts of right decisions after rejecting the ``rejected`` rows of least confidence, int64."""
-
-    rejected: Tensor
-    accepted_right: Tensor
-    rejected_none: Tensor
-    rows: int
-    none_rows: int
-
-    def after_rejecting(self, rejected: Tensor) -> _Decisions:
-        return self._replace(
-            rejected=rejected,
-            accepted_right=self.accepted_right[rejected],
-            rejected_none=self.rejected_none[rejected],
-        )
-
-    def check_both_kinds(self) -> None:
-        for kind, rows in (('"none"', self.none_rows), ("in-distribution", self.rows - self.none_rows)):
-            if rows == 0:
-                raise DataError(
-                    f"no {kind} row among the {self.rows} rows to choose a confidence threshold on: "
-                    "validation needs held-out classes (the threshold split removes some from the training "
-                    "rows) beside known ones"
-                )
-
-    def accuracy(self) -> Tensor:
-        return (self.accepted_right + self.rejected_none).double() / self.rows
-
-    def accuracy_id(self) -> Tensor:
-        return self.accepted_right.double() / (self.rows - self.none_rows)
-
-    def accuracy_none(self) -> Tensor:
-        return self.rejected_none.double() / self.none_rows
-
-    def ratio_id(self) -> Tensor:
-        false_positives = self.rows - self.rejected - self.accepted_right
-        false_negatives = self.rows - self.none_rows - self.accepted_right
-        return self.accepted_right.double() / (false_positives + false_negatives)
-
-    def ratio_none(self) -> Tensor:
-        false_positives = self.rejected - self.rejected_none
-        false_negatives = self.none_rows - self.rejected_none
-        return self.rejected_none.double() / (false_positives + false_negatives)
-
-
-def _count_decisions(confidence: Tensor, predicted: Tensor, labels: Tensor) -> tuple[_Decisions, Tensor]:
-    """Count right decisions for every number of rejected rows; also return the confidences, ascending."""
-    if not confidence.shape == predicted.shape == labels.shape or confidence.ndim != 1:
-        raise DataError(
-            "confidence, predicted and labels: expected three equal shapes (rows,), "
-            f"got {tuple(confidence.shape)}, {tuple(predicted.shape)} and {tuple(labels.shape)}"
-        )
-    check_probabilities(confidence, "confidence")
-    ascending, order = confidence.sort()
-    is_none = labels[order] == NONE
-    is_right = (predicted == labels)[order] & ~is_none
-    rejected_right, rejected_none = _prefix_sums(is_right), _prefix_sums(is_none)
-    counts = _Decisions(
-        rejected=torch.arange(len(labels) + 1, device=labels.device),
-        accepted_right=rejected_right[-1] - rejected_right,
-        rejected_none=rejected_none,
-        rows=len(labels),
-        none_rows=int(rejected_none[-1]),
-    )
-    return counts, ascending
-
-
-def _prefix_sums(flags: Tensor) -> Tensor:
-    return pad(flags.cumsum(dim=0), (1, 0))
-
-
-def _closeness_of_accuracies(counts: _Decisions) -> Tensor:
+def _closeness_of_accuracies(counts: CutCounts) -> Tensor:
     """Minus the distance of overall and "none" accuracy times both counts of rows: exact in integers."""
     right = counts.accepted_right + counts.rejected_none
     return -(right * counts.none_rows - counts.rejected_none * counts.rows).abs()
 
 
-def _sum_of_ratios(counts: _Decisions) -> Tensor:
+def _sum_of_ratios(counts: CutCounts) -> Tensor:
     return counts.ratio_id() + counts.ratio_none()
 
 
-_OBJECTIVES: Final[dict[str, Callable[[_Decisions], Tensor]]] = {
+_OBJECTIVES: Final[dict[str, Callable[[CutCounts], Tensor]]] = {
     "intersection": _closeness_of_accuracies,
     "tp_ratio": _sum_of_ratios,
 }
