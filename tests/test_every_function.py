@@ -278,27 +278,21 @@ FUNCTIONS: dict[str, Case] = {
     ),
     "binned_calibration_error": Case(Inputs.bins, lambda bins: oracles.over_last_axis(oracles.calibration_error, bins)),
     "binned_correlation": Case(Inputs.bins, lambda bins: oracles.over_last_axis(oracles.correlation, bins)),
-<<<<<<< HEAD
     "class_means": Case(Inputs.labelled, check=close_to(oracles.class_means)),
-=======
     "bounded_error_threshold": Case(
         lambda inputs: (*inputs.many_decisions(), inputs.pick(0.05, 0.3), inputs.pick(0.5, 0.95), inputs.pick(*BOTH)),
         oracles.bounded_error_threshold,
     ),
->>>>>>> 947360c (Thresholds by cost, by a bound on the error of what is accepted, by coverage; an interval over unknown classes)
     "classwise_calibration_error": Case(
         lambda inputs: (*inputs.predictions(), inputs.pick(1, 3, 10, 15)), oracles.classwise_calibration_error
     ),
     "confidence_accuracy_correlation": Case(Inputs.top_and_bins, oracles.confidence_accuracy_correlation),
-<<<<<<< HEAD
     "cosine_distance": Case(lambda inputs: (inputs.unit(inputs.rows),), lambda cosines: (1 - cosines) / 2),
     "disagreement": Case(lambda inputs: (inputs.logits(inputs.number(1, 4)),), oracles.disagreement),
-=======
     "coverage_threshold": Case(
         lambda inputs: (*inputs.decisions_of_both_kinds()[:3], inputs.pick(0.1, 0.5, 0.95, 1.0), inputs.pick(*BOTH)),
         oracles.coverage_threshold,
     ),
->>>>>>> 947360c (Thresholds by cost, by a bound on the error of what is accepted, by coverage; an interval over unknown classes)
     "e_mixup": Case(Inputs.batch, oracles.e_mixup),
     "e_stitchup": Case(Inputs.stitched_batch, oracles.e_stitchup),
     "energy_score": Case(
@@ -314,7 +308,6 @@ FUNCTIONS: dict[str, Case] = {
         ),
         check=check_temperature,
     ),
-<<<<<<< HEAD
     "fit_top_temperature": Case(Inputs.validation, check=check_top_temperature),
     "k_nearest": Case(
         Inputs.queries_and_bank,
@@ -324,7 +317,6 @@ FUNCTIONS: dict[str, Case] = {
     "mahalanobis_distance": Case(Inputs.gaussians, gaussian_oracle),
     "max_logit_score": Case(lambda inputs: (inputs.logits(),), lambda logits: -logits.max(axis=1)),
     "mean_logits": Case(lambda inputs: (inputs.logits(inputs.number(1, 3)),), check=close_to(oracles.mean_logits)),
-=======
     "least_cost_threshold": Case(
         lambda inputs: (
             *inputs.decisions_of_both_kinds()[:3],
@@ -333,7 +325,6 @@ FUNCTIONS: dict[str, Case] = {
         ),
         check=check_least_cost,
     ),
->>>>>>> 947360c (Thresholds by cost, by a bound on the error of what is accepted, by coverage; an interval over unknown classes)
     "modality_stitch": Case(Inputs.modality_batch, oracles.modality_stitch),
     "moments": Case(
         lambda inputs: (inputs.lay_out(inputs.source.normal(0, 1, (inputs.classes, inputs.rows + 1))),), oracles.moments
