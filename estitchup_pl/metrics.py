@@ -75,7 +75,7 @@ class RowMetric(Metric):
     scores: list[Tensor]
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**{"dist_sync_fn": _gather_rows, **kwargs})
+        super().__init__(**{"dist_sync_fn": gather_rows, **kwargs})
         for state in ("preds", "target", "rows", "scores"):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
@@ -539,7 +539,7 @@ def _is_first_of_row(rows: Tensor, target: Tensor) -> Tensor:
     return ~is_repeated
 
 
-def _gather_rows(rows: Tensor, group: Any = None) -> list[Tensor]:
+def gather_rows(rows: Tensor, group: Any = None) -> list[Tensor]:
     """Gather a state from all processes, some of which may not have seen a row.
 
     For those, torchmetrics hands over an empty float vector, which no collective can match with the others'

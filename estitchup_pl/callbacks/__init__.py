@@ -7,15 +7,21 @@ from estitchup_pl.callbacks.augmentation import (
     EStitchup,
     ModalityStitch,
 )
+from estitchup_pl.callbacks.calibration import Calibration
+from estitchup_pl.callbacks.deciding import DecisionCallback
+from estitchup_pl.callbacks.evaluated import EvaluatedRows
 from estitchup_pl.callbacks.ood import OODThreshold
 from estitchup_pl.callbacks.predictions import PredictionWriter
 from estitchup_pl.callbacks.softening import LabelSoftening
 
 __all__ = [
     "Augmentation",
+    "Calibration",
+    "DecisionCallback",
     "EMixup",
     "EStitchup",
     "EmbeddingAugmentation",
+    "EvaluatedRows",
     "LabelSoftening",
     "ModalityStitch",
     "OODThreshold",

@@ -1,112 +1,129 @@
-"""The confidence threshold below which an item is "none" (Secs. 2.5, 4.3)."""
+"""The score of "none" and the threshold beyond which an item is "none" (Secs. 2.5, 4.3)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
 from pathlib import Path
-from typing import Any
+from typing import ClassVar, Final
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from typing_extensions import override
 
-from estitchup_pl.batch import EmbeddingBatch
+from estitchup_pl.callbacks.deciding import DecisionCallback, fitting_parts
+from estitchup_pl.callbacks.evaluated import EvaluatedRows
 from estitchup_pl.callbacks.partners import classifier, data_module
-from estitchup_pl.errors import CheckpointError, ConfigError
-from estitchup_pl.functional import Heuristic
-from estitchup_pl.metrics import ConfidenceThreshold
-from estitchup_pl.model.checkpoints import read_checkpoint
+from estitchup_pl.callbacks.taking_over import learn_from_training_rows, read_threshold, take_over
+from estitchup_pl.errors import ConfigError
+from estitchup_pl.functional import Heuristic, acceptance, select_threshold
+from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.model.scores import LogitScore, NoneScore
+
+FEW_ROWS: Final = 30
+"""With fewer "none" rows a threshold is hardly more than a guess."""
 
 
-class OODThreshold(pl.Callback):
-    """Chooses the confidence threshold and keeps it on the module, which applies it in test and prediction.
+class OODThreshold(DecisionCallback):
+    """Fits the score of "none" and its threshold, and keeps them on the module, which decides by them.
 
-    By default it is fitted after every validation epoch, on a validation set that contains "none" items:
-    rows of classes without a training row, as :class:`~estitchup_pl.data.splits.ThresholdSplit` makes them. To
-    train on all rows afterwards, as the paper does (Sec. 4.3), hand the threshold over to the second fit with
-    ``checkpoint``, or as a number.
+    By default they are fitted after every validation, on a validation set that contains "none" items: rows of classes
+    without a training row, as :class:`~estitchup_pl.data.splits.ThresholdSplit` makes them. To train on all rows
+    afterwards, as the paper does (Sec. 4.3), hand them over to the second fit with ``checkpoint``, or a number.
 
     Args:
         heuristic: ``"intersection"`` of overall and "none" accuracy, or the largest ``"tp_ratio"``, the ratio of
             true positives to false positives and false negatives, "none" and known classes weighted equally.
-        checkpoint: Checkpoint of the fit whose threshold is taken over; nothing is fitted then.
+        score: Score of "none"; what it learns comes from the training rows. Default: the paper's, one minus the
+            greatest probability.
+        checkpoint: Checkpoint of the fit whose calibration, score and threshold are taken over; nothing is fitted then,
+            but for what the score keeps of training rows, which are those of the fit at hand.
         value: Threshold in ``[0, 1]`` to use as it is; nothing is fitted then.
 
     Raises:
-        ConfigError: If ``value`` is outside ``[0, 1]``, or given together with ``checkpoint``.
+        ConfigError: If ``value`` is outside ``[0, 1]``, or more than one of ``value``, ``checkpoint`` and ``score`` is
+            given.
         CheckpointError: If ``checkpoint`` cannot be read or holds no threshold.
     """
+
+    rank: ClassVar[int] = 1
 
     def __init__(
         self,
         heuristic: Heuristic = "intersection",
+        score: NoneScore | None = None,
         checkpoint: str | Path | None = None,
         value: float | None = None,
     ) -> None:
-        if value is not None and checkpoint is not None:
-            raise ConfigError("OODThreshold takes a checkpoint or a value, not both")
+        given = [name for name, what in (("checkpoint", checkpoint), ("value", value)) if what is not None]
+        if len(given) + (score is not None) > 1:
+            names = [*given, *(["score"] if score is not None else [])]
+            raise ConfigError(f"OODThreshold takes one of checkpoint, value and score, got {' and '.join(names)}")
         if value is not None and not 0 <= value <= 1:
             raise ConfigError(f"the threshold must lie in [0, 1], got {value}")
-        self.value = read_threshold(checkpoint) if checkpoint is not None else value
-        self._metric = ConfidenceThreshold(heuristic)
+        if checkpoint is not None:
+            read_threshold(checkpoint)
+        self.heuristic = heuristic
+        self.score = score
+        self.checkpoint = checkpoint
+        self.value = value
+        self._score: NoneScore | None = None  # of the fit at hand, with what it has learnt from the training rows
+
+    @property
+    @override
+    def fits(self) -> bool:
+        return self.checkpoint is None and self.value is None
+
+    @property
+    @override
+    def needs_embeddings(self) -> bool:
+        return self.score is not None and not isinstance(self.score, LogitScore)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set a given threshold, or check that the validation set can give one."""
+        """Take the decision over, or check that the validation set can give one."""
+        model, data = classifier(pl_module, self), data_module(trainer)
+        if self.fits and data is not None:
+            _check_unknown_rows(data.unknown_validation_rows)
+        super().on_fit_start(trainer, pl_module)
+        self._score = None
         if self.value is not None:
-            classifier(pl_module, self).threshold = torch.tensor(self.value, device=pl_module.device)
-            return
-        self._metric.to(pl_module.device)
-        data = data_module(trainer)
-        if data is None:
-            return  # validation rows of somebody's own
-        if not data.validates_unknown:
-            raise ConfigError(
-                "OODThreshold cannot fit a threshold: no validation row belongs to a class outside training, so "
-                'none is "none". Hold classes out (data.split: ThresholdSplit), take the threshold of such a fit '
-                "(OODThreshold's checkpoint), or give its value"
-            )
-        if data.validates_on_test_rows:
-            rank_zero_warn(
-                "the validation rows are the test rows too, so a threshold fitted on them looks better in test "
-                "than it is; fit it with data.split=ThresholdSplit and hand it over with OODThreshold's checkpoint"
-            )
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Tensor | Mapping[str, Any] | None,
-        batch: EmbeddingBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Take in the predictions of a batch."""
-        if self._fits(trainer):
-            if not isinstance(outputs, Mapping) or "probabilities" not in outputs:
+            model.threshold = self.value
+        if self.checkpoint is not None:
+            if others := fitting_parts(trainer):
                 raise ConfigError(
-                    f"OODThreshold needs {type(pl_module).__name__}.validation_step to return a dictionary with "
-                    "'probabilities' of shape (batch, classes)"
+                    f"OODThreshold takes calibration and score over with the threshold of {self.checkpoint}, so "
+                    f"{type(others[0]).__name__} has nothing to fit: take one of them out"
                 )
-            self._metric.update(outputs["probabilities"], batch.labels, batch.rows)
+            model.decision = take_over(self.checkpoint, model, data)
 
-    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Fit the threshold; the module computes and logs its metrics right after."""
-        if self._fits(trainer):
-            classifier(pl_module, self).threshold = self._metric.compute().to(pl_module.device)
-            self._metric.reset()
+    @override
+    def fit_decision(self, trainer: pl.Trainer, model: EmbeddingClassifier, rows: EvaluatedRows) -> None:
+        decision = model.decision
+        if self.score is not None:
+            if self._score is None:
+                self._score = copy.deepcopy(self.score)
+                learn_from_training_rows(self._score, model, data_module(trainer))
+            self._score.standardize(rows.embeddings, decision.calibrated(rows.logits))
+            decision.score = self._score.to(model.device)
+        decided = decision(rows.embeddings, rows.logits)
+        none_scores = decided.none_scores if decision.score else None
+        decision.threshold = self._choose(decided.probabilities, none_scores, rows.labels)
 
-    def _fits(self, trainer: pl.Trainer) -> bool:
-        return self.value is None and trainer.state.fn == "fit" and not trainer.sanity_checking
+    def _choose(self, probabilities: Tensor, none_scores: Tensor | None, labels: Tensor) -> Tensor:
+        accepted = acceptance(probabilities, none_scores)
+        return select_threshold(accepted, probabilities.argmax(dim=1), labels, self.heuristic)
 
 
-def read_threshold(checkpoint: str | Path) -> float:
-    """Read the confidence threshold that a fit has left in its checkpoint.
-
-    Raises:
-        CheckpointError: If the file is not a checkpoint of a classifier, or holds no fitted threshold.
-    """
-    threshold = float(read_checkpoint(checkpoint)["state_dict"]["threshold"])
-    if threshold == 0:
-        raise CheckpointError(f"{checkpoint}: holds no fitted threshold; fit it with OODThreshold among the callbacks")
-    return threshold
+def _check_unknown_rows(count: int) -> None:
+    """Refuse to fit a threshold on no "none" row, and warn where there are few."""
+    if not count:
+        raise ConfigError(
+            "OODThreshold cannot fit a threshold: no validation row belongs to a class outside training, so "
+            'none is "none". Hold classes out (data.split: ThresholdSplit), take the threshold of such a fit '
+            "(OODThreshold's checkpoint), or give its value"
+        )
+    if count < FEW_ROWS:
+        rank_zero_warn(
+            f'the threshold will rest on {count} "none" rows, fewer than {FEW_ROWS}, so another draw would give quite '
+            "another one: hold more classes out (data.split.held_out), or label more rows"
+        )

@@ -14,7 +14,6 @@ from torch import Tensor
 from estitchup_pl.batch import EmbeddingBatch
 from estitchup_pl.callbacks.partners import classifier, data_module
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.functional import reject
 from estitchup_pl.store.files import atomic_path
 
 
@@ -22,23 +21,30 @@ class PredictionWriter(pl.Callback):
     """Writes one row for each predicted item: its id, class or "none", confidence and the most likely classes.
 
     Each process writes its rows to a part of its own as they come; at the end the parts are merged in row order
-    and the file appears under its name, whole. Columns: ``id``, ``predicted`` (class name or ``"none"``, by the
-    module's threshold), ``confidence`` (largest probability), ``top_classes`` and ``top_probabilities`` (lists,
-    most likely first).
+    and the file appears under its name, whole. Columns: ``id``, ``predicted`` (class name or ``"none"``),
+    ``confidence`` (calibrated probability of the most likely class), ``none_score`` (the score of "none"; the item is
+    "none" where one minus it is not above the threshold), ``threshold`` (the same in every row, null where none has
+    been fitted), ``top_classes`` and ``top_probabilities`` (lists, most likely first).
 
     Args:
-        path: The parquet file to write.
+        path: The parquet file to write, ``….parquet``.
         top_k: Number of most likely classes to write, at least 1.
         overwrite: Whether to replace an existing file.
 
     Raises:
-        ConfigError: If ``top_k`` is below 1, or the file exists and ``overwrite`` is false.
+        ConfigError: If ``top_k`` is below 1, the file is named as one of another kind, or it exists and
+            ``overwrite`` is false.
     """
 
     def __init__(self, path: str | Path = "predictions.parquet", top_k: int = 5, overwrite: bool = False) -> None:
         if top_k < 1:
             raise ConfigError(f"top_k must be at least 1, got {top_k}")
         self.path = Path(path)
+        if self.path.suffix != ".parquet":
+            raise ConfigError(
+                f"{path}: predictions are written as parquet, with lists in their cells: name the file "
+                f"{self.path.stem or 'predictions'}.parquet (pandas.read_parquet reads it, and to_csv writes a table)"
+            )
         self.top_k = top_k
         self.overwrite = overwrite
         self._writer: pq.ParquetWriter | None = None
@@ -67,7 +73,8 @@ class PredictionWriter(pl.Callback):
         if self._writer is not None and len(outputs["rows"]):
             model = classifier(pl_module, self)
             names = (*model.class_names, "none")  # NONE, which is -1, finds the last
-            self._writer.write_table(self._table(outputs, model.threshold, names))
+            threshold = model.threshold if model.decision.has_threshold else None
+            self._writer.write_table(self._table(outputs, threshold, names))
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Merge the parts in row order, once all processes have closed theirs."""
@@ -84,7 +91,7 @@ class PredictionWriter(pl.Callback):
         self._close()
         self._part(trainer.global_rank).unlink(missing_ok=True)
 
-    def _table(self, prediction: dict[str, Tensor], threshold: Tensor, names: Sequence[str]) -> pa.Table:
+    def _table(self, prediction: dict[str, Tensor], threshold: float | None, names: Sequence[str]) -> pa.Table:
         probabilities = prediction["probabilities"]
         top = probabilities.topk(min(self.top_k, probabilities.shape[-1]), dim=-1)
         width = top.indices.shape[-1]
@@ -92,8 +99,10 @@ class PredictionWriter(pl.Callback):
         return pa.table(
             {
                 "row": prediction["rows"].cpu().numpy(),
-                "predicted": [names[index] for index in reject(probabilities, threshold).tolist()],
+                "predicted": [names[index] for index in prediction["predicted"].tolist()],
                 "confidence": top.values[:, 0].cpu().numpy(),
+                "none_score": prediction["none_scores"].cpu().numpy(),
+                "threshold": pa.array([threshold] * len(flat[::width]), pa.float32()),
                 "top_classes": _lists(pa.array([names[index] for index in flat]), width),
                 "top_probabilities": _lists(pa.array(top.values.flatten().cpu().numpy()), width),
             },
@@ -125,6 +134,8 @@ _SCHEMA = pa.schema(
         "row": pa.int64(),
         "predicted": pa.string(),
         "confidence": pa.float32(),
+        "none_score": pa.float64(),
+        "threshold": pa.float32(),
         "top_classes": pa.list_(pa.string()),
         "top_probabilities": pa.list_(pa.float32()),
     }

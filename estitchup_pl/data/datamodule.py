@@ -135,9 +135,9 @@ class EmbeddingDataModule(pl.LightningDataModule):
         return self._labels
 
     @property
-    def validates_unknown(self) -> bool:
-        """Whether a validation row belongs to a class outside training, so that a threshold can be fitted."""
-        return bool((self.labels.index(self.class_names)[self.parts.val] == NONE).any())
+    def unknown_validation_rows(self) -> int:
+        """Validation rows of classes outside training: the "none" rows that a threshold is fitted on."""
+        return int((self.labels.index(self.class_names)[self.parts.val] == NONE).sum())
 
     @property
     def validates_on_test_rows(self) -> bool:
@@ -212,6 +212,11 @@ class EmbeddingDataModule(pl.LightningDataModule):
         rank, world_size = self._process()
         sampler = ShuffledBatches(len(self.parts.train), self.batch_size, global_seed(), rank, world_size)
         return self._loader(self.parts.train, sampler)
+
+    def training_rows(self) -> EmbeddingLoader:
+        """Batches of all training rows in their order, the same on every process: for what learns from them at once."""
+        rows = self.parts.train
+        return self._loader(rows, EvenBatches(len(rows), self.eval_batch_size))
 
     def val_dataloader(self) -> EmbeddingLoader:
         """Batches of the validation rows, each once.

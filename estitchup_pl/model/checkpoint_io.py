@@ -28,6 +28,7 @@ SEALED: Final = (
     "lr_schedulers",
     "callbacks",
     "trained_on",
+    "decision",
 )
 """Parts of a checkpoint that its seal covers: all that decisions and a resumed fit depend on."""
 

@@ -21,8 +21,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         path: File that a fit has written.
 
     Returns:
-        Lightning's dictionary, with ``hyper_parameters`` (``class_names`` among them) and ``state_dict``
-        (``threshold`` among them).
+        Lightning's dictionary, with ``hyper_parameters`` (``class_names`` among them), ``state_dict`` and
+        ``decision``, which :meth:`~estitchup_pl.model.decision.Decision.unpack` takes.
 
     Raises:
         CheckpointError: If the file does not exist, cannot be read, was damaged, or is a checkpoint of something
@@ -34,14 +34,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: there is no such checkpoint") from None
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path}: cannot be read as a checkpoint ({error})") from error
-    if isinstance(checkpoint, dict):
-        hparams, state = checkpoint.get("hyper_parameters", {}), checkpoint.get("state_dict", {})
-        if "class_names" in hparams and "threshold" in state:
-            try:
-                check_seal(checkpoint)
-            except CheckpointError as error:
-                raise CheckpointError(f"{path}: {error}") from None
-            return checkpoint
+    if isinstance(checkpoint, dict) and "decision" in checkpoint and "class_names" in checkpoint["hyper_parameters"]:
+        try:
+            check_seal(checkpoint)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+        return checkpoint
     raise CheckpointError(f"{path}: a checkpoint, but not one of an EmbeddingClassifier that has been fitted")
 
 
@@ -54,14 +52,14 @@ def compare_checkpoint(
         checkpoint: Lightning's dictionary.
         class_names: Classes of the classifier.
         scaling: Its scaling of each modality.
-        weights: Its ``state_dict``.
+        weights: Its ``state_dict``, but for its decision.
 
     Raises:
         CheckpointError: If the checkpoint is one of something else, or was trained on other classes or with another
             scaling, or holds another network.
     """
     hparams, state = checkpoint.get("hyper_parameters", {}), checkpoint.get("state_dict", {})
-    if "threshold" not in state or "class_names" not in hparams:
+    if "decision" not in checkpoint or "class_names" not in hparams:
         raise CheckpointError("not a checkpoint of EmbeddingClassifier: it has no class names")
     if list(hparams["class_names"]) != list(class_names):
         raise CheckpointError(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
@@ -20,11 +22,14 @@ from typing_extensions import override
 
 from estitchup_pl.batch import EmbeddingBatch
 from estitchup_pl.errors import ConfigError
+from estitchup_pl.functional.checks import check_probabilities
 from estitchup_pl.metrics import NoneAwareAccuracy, default_metrics
 from estitchup_pl.model.checkpoint_io import SEALED, check_seal, seal
 from estitchup_pl.model.checkpoints import compare_checkpoint
+from estitchup_pl.model.decision import Decision, Decisions
 from estitchup_pl.model.inputs import Embeddings, side_by_side
 from estitchup_pl.model.networks import EmbeddingMLP, KeyedDropout, SoftTargetBCE
+from estitchup_pl.model.packing import check_finite
 from estitchup_pl.model.scaling import ModalityScaling, Moments, Scaling, check_scaling
 from estitchup_pl.model.schedules import TriangularCycle
 from estitchup_pl.model.trained_on import TrainedOn
@@ -36,14 +41,32 @@ NetworkCallable = Callable[[int, int], nn.Module]
 LossCallable = Callable[[], nn.Module]
 """Builds a loss."""
 
+DECISION = "decision"
+"""Attribute of the classifier and key of its checkpoints."""
+
+
+class Answers(NamedTuple):
+    """What a classifier says about each of some items, in their order.
+
+    Attributes:
+        predicted: Name of the class, or ``"none"``.
+        confidence: Calibrated probability of the most likely class in ``[0, 1]``, float32 ``(rows,)``.
+        none_scores: Score of "none" in ``[0, 1]``, higher for "none", float64 ``(rows,)``.
+    """
+
+    predicted: list[str]
+    confidence: Tensor
+    none_scores: Tensor
+
 
 class EmbeddingClassifier(pl.LightningModule):
     """Classifier on embeddings, trained with binary cross-entropy on soft targets (Secs. 3.3, 3.4).
 
     It owns what it has been trained on: classes, modalities and their scaling. A data module tells them when a
     fit begins (:meth:`describe_data`), and they are kept in the checkpoint, so that testing and predicting need
-    nothing but the checkpoint and data. The confidence threshold below which an item is "none" lives here too,
-    set by a callback such as ``OODThreshold``; until then it is 0 and nothing is rejected.
+    nothing but the checkpoint and data. How its outputs become decisions lies here too (:attr:`decision`): calibration,
+    score of "none" and the threshold, set by callbacks such as ``Calibration`` and ``OODThreshold``; until then
+    everything is accepted.
 
     Batches are scaled on their way to the device, before callbacks see them: the steps and ``model(x)`` take
     scaled embeddings, :meth:`logits` and :meth:`predict_proba` embeddings as they are in the store.
@@ -58,8 +81,8 @@ class EmbeddingClassifier(pl.LightningModule):
         loss: Called with nothing; a module that maps logits and targets, both ``(*stack, batch, classes)``, to a
             scalar. Default: binary cross-entropy, mean over batch and classes.
         metrics: Metrics of an evaluation by name, logged as ``val/<name>`` and ``test/<name>``. Each takes
-            ``preds`` ``(batch, classes)``, ``target`` ``(batch,)`` with ``NONE`` and, if it wishes, ``rows``.
-            Default: :func:`~estitchup_pl.metrics.default_metrics`.
+            ``preds`` ``(batch, classes)``, ``target`` ``(batch,)`` with ``NONE`` and, if it wishes, ``rows`` and
+            ``none_scores``. Default: :func:`~estitchup_pl.metrics.default_metrics`.
         more_metrics: Metrics beside those, or in the place of those of the same name.
         scaling: ``"none"``, ``"l2"``, ``"standardize"`` or ``"centered_l2"`` (these two by the training rows), for
             all modalities or by name.
@@ -67,7 +90,7 @@ class EmbeddingClassifier(pl.LightningModule):
         modalities: Width of each modality, in the order of concatenation. Default: from the data module.
 
     Attributes:
-        threshold: Confidence threshold in ``[0, 1]``; a prediction is valid only above it (Sec. 2.5).
+        decision: Calibration, score of "none" and threshold.
         scale: The scaling of the concatenated embeddings, ``(batch, dim)`` to the same.
         network: The network, once a fit or a checkpoint has told its size.
         trained_on: Which rows have trained it, and how they were chosen.
@@ -75,8 +98,6 @@ class EmbeddingClassifier(pl.LightningModule):
     Raises:
         ConfigError: If a scaling does not exist.
     """
-
-    threshold: Tensor
 
     def __init__(
         self,
@@ -105,13 +126,29 @@ class EmbeddingClassifier(pl.LightningModule):
         self.scale = ModalityScaling(self.modalities, scaling if self.modalities else "none")
         self.trained_on: TrainedOn | None = None
         self.network: nn.Module | None = None
-        self.register_buffer("threshold", torch.tensor(0.0))
+        self.decision = Decision()
         self._loss_sum, self._loss_rows = torch.zeros(()), 0
         chosen = default_metrics() if metrics is None else metrics
         self.val_metrics = MetricCollection({**chosen, **(more_metrics or {})})
         self.test_metrics = self.val_metrics.clone()
         self.val_loss = MeanMetric()
         self.test_loss = MeanMetric()
+
+    @property
+    def threshold(self) -> float:
+        """Threshold in ``[0, 1]``: an item is accepted only above it (Sec. 2.5); NaN where none has been fitted.
+
+        One that is set stays when the classifier is trained on, unlike one that a fit has found.
+
+        Raises:
+            ConfigError: If it is set to a value outside ``[0, 1]``.
+        """
+        return self.decision.threshold
+
+    @threshold.setter
+    def threshold(self, value: float | Tensor) -> None:
+        self.decision.threshold = value
+        self.decision.given |= {"threshold"}
 
     @override
     @classmethod
@@ -227,7 +264,7 @@ class EmbeddingClassifier(pl.LightningModule):
 
     @torch.inference_mode()
     def predict_proba(self, embeddings: Embeddings | Mapping[str, Embeddings]) -> Tensor:
-        """Probability of each class in ``[0, 1]``, ``(rows, classes)``; rows need not sum to one.
+        """Calibrated probability of each class in ``[0, 1]``, ``(rows, classes)``; rows need not sum to one.
 
         Dropout is off here, whatever mode the module is in.
 
@@ -237,12 +274,30 @@ class EmbeddingClassifier(pl.LightningModule):
         Raises:
             DataError: As for :meth:`logits`.
         """
-        modes = [(module, module.training) for module in self.modules()]
-        try:
-            return torch.sigmoid(self.eval().logits(embeddings).float())
-        finally:
-            for module, training in modes:  # a frozen part stays in evaluation mode
-                module.training = training
+        return self._decided(embeddings).probabilities
+
+    @torch.inference_mode()
+    def decide(self, embeddings: Embeddings | Mapping[str, Embeddings]) -> Answers:
+        """Class or "none" of each item, as ``estitchup predict`` decides; in evaluation mode by itself.
+
+        Args:
+            embeddings: As for :meth:`logits`.
+
+        Raises:
+            DataError: As for :meth:`logits`, or if a probability is not finite.
+
+        Example:
+            >>> model = EmbeddingClassifier(class_names=["hat", "shoe"], modalities={"photo": 3})
+            >>> model.configure_model()
+            >>> model.threshold = 1.0
+            >>> model.decide(torch.zeros(2, 3)).predicted
+            ['none', 'none']
+        """
+        decided = self._decided(embeddings)
+        check_probabilities(decided.probabilities)
+        names = (*self.class_names, "none")  # NONE, which is -1, finds the last
+        predicted = [names[index] for index in decided.predicted.tolist()]
+        return Answers(predicted, decided.probabilities.amax(dim=1), decided.none_scores)
 
     def on_train_epoch_start(self) -> None:
         """Seed the global generator, for layers of users' own networks that draw from it; begin the mean loss."""
@@ -253,7 +308,9 @@ class EmbeddingClassifier(pl.LightningModule):
         self._loss_sum, self._loss_rows = torch.zeros((), device=self.device), 0
 
     def on_train_batch_start(self, batch: EmbeddingBatch, batch_idx: int) -> None:
-        """Give the dropout layers this batch's generator."""
+        """Give the dropout layers this batch's generator; void a decision that belongs to the weights of before."""
+        if self.decision.is_fitted:
+            self.decision = self.decision.given_parts()
         place = (self.current_epoch, batch_idx, self.global_rank)
         self._set_dropout_generator(batch_generator("dropout", *place, device=self.device))
 
@@ -279,16 +336,37 @@ class EmbeddingClassifier(pl.LightningModule):
         self.log("train/loss", self._loss_sum / self._loss_rows, sync_dist=True)
 
     def validation_step(self, batch: EmbeddingBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Evaluate a batch; ``probabilities`` ``(batch, classes)`` are there for callbacks."""
+        """Evaluate a batch; return ``logits`` ``(batch, classes)`` and what :class:`Decisions` holds, for callbacks."""
         return self._evaluate(batch, self.val_metrics, self.val_loss)
 
     def test_step(self, batch: EmbeddingBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Evaluate a batch; ``probabilities`` ``(batch, classes)`` are there for callbacks."""
+        """Evaluate a batch; return ``logits`` ``(batch, classes)`` and what :class:`Decisions` holds, for callbacks."""
         return self._evaluate(batch, self.test_metrics, self.test_loss)
 
     def predict_step(self, batch: EmbeddingBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Return ``rows`` ``(batch,)`` and ``probabilities`` ``(batch, classes)``."""
-        return {"rows": batch.rows, "probabilities": self(batch.embeddings).float().sigmoid()}
+        """Return ``rows`` ``(batch,)``, ``logits`` ``(batch, classes)`` and what :class:`Decisions` holds."""
+        logits = self(batch.embeddings).float()
+        decided = self.decision(batch.embeddings, logits)
+        check_probabilities(decided.probabilities)
+        return {"rows": batch.rows, "logits": logits, **decided._asdict()}
+
+    def on_test_start(self) -> None:
+        """Say where nothing can be rejected."""
+        self._announce_missing_threshold()
+
+    def on_predict_start(self) -> None:
+        """Say where nothing can be rejected."""
+        self._announce_missing_threshold()
+
+    def judge_validation_again(self, batch: EmbeddingBatch, logits: Tensor) -> None:
+        """Count the rows of a validation anew, since the decision has been fitted on them; for callbacks.
+
+        Args:
+            batch: All rows that this process has validated; without targets, whose loss stays.
+            logits: Their logits ``(rows, classes)``.
+        """
+        self.val_metrics.reset()
+        self._judge(batch, logits, self.val_metrics)
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val/…`` once every process has evaluated its rows."""
@@ -302,13 +380,20 @@ class EmbeddingClassifier(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.trained_on:
             checkpoint["trained_on"] = asdict(self.trained_on)
+        checkpoint[DECISION] = self.decision.pack()
+        weights = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: weights[name] for name in weights if not name.startswith(f"{DECISION}.")}
         seal(checkpoint)
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # What the constructor is given beside a checkpoint stands among its hyper_parameters by now.
         check_seal(checkpoint, set(SEALED) - {self.CHECKPOINT_HYPER_PARAMS_KEY})
-        compare_checkpoint(checkpoint, self.class_names, self.scale.kinds, self.state_dict())
+        compare_checkpoint(checkpoint, self.class_names, self.scale.kinds, self._weights())
+        check_finite(checkpoint["state_dict"])
+        self.decision = Decision.unpack(checkpoint[DECISION]).to(self.device)
+        decision = {f"{DECISION}.{name}": value for name, value in self.decision.state_dict().items()}
+        checkpoint["state_dict"] = {**checkpoint["state_dict"], **decision}
         if "trained_on" in checkpoint:
             earlier = TrainedOn(**checkpoint["trained_on"])
             goes_on = self._trainer is not None and self.trainer.training
@@ -323,23 +408,58 @@ class EmbeddingClassifier(pl.LightningModule):
             if isinstance(module, KeyedDropout):
                 module.generator = generator
 
+    def _weights(self) -> dict[str, Tensor]:
+        """State of everything but the decision, which a checkpoint holds under a key of its own."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith(f"{DECISION}.")}
+
+    def _announce_missing_threshold(self) -> None:
+        if not self.decision.has_threshold:
+            rank_zero_info(
+                'no threshold has been fitted, so every item is accepted and none is "none": fit one with OODThreshold '
+                "(configs/threshold/fit.yaml)"
+            )
+
+    def _decided(self, embeddings: Embeddings | Mapping[str, Embeddings]) -> Decisions:
+        with _in_evaluation_mode(self):
+            scaled = self.scale(side_by_side(embeddings, self.modalities).type(self.dtype).to(self.device))
+            decided: Decisions = self.decision(scaled, self(scaled).float())
+            return decided
+
     def _evaluate(self, batch: EmbeddingBatch, metrics: MetricCollection, loss: MeanMetric) -> dict[str, Tensor]:
         logits = self(batch.embeddings).float()
-        probabilities = logits.sigmoid()
+        decided = self._judge(batch, logits, metrics)
         rows = len(batch.rows)  # none, where a process has fewer rows than the others have batches
         loss.update(self.loss(logits, batch.targets.float()) if rows else logits.new_zeros(()), weight=rows)
-        metrics.update(probabilities, batch.labels, rows=batch.rows)
-        return {"probabilities": probabilities}
+        return {"logits": logits, **decided._asdict()}
+
+    def _judge(self, batch: EmbeddingBatch, logits: Tensor, metrics: MetricCollection) -> Decisions:
+        """Decide about rows and count them into metrics; of the paper's score these know how to rank exact values."""
+        decided: Decisions = self.decision(batch.embeddings, logits)
+        none_scores = decided.none_scores if self.decision.score else None
+        metrics.update(decided.probabilities, batch.labels, rows=batch.rows, none_scores=none_scores)
+        return decided
 
     def _log_evaluation(self, stage: str, metrics: MetricCollection, loss: MeanMetric) -> None:
         for metric in metrics.values():
             if isinstance(metric, NoneAwareAccuracy):
-                metric.threshold = float(self.threshold)
-        values = {"loss": loss.compute(), **metrics.compute(), "threshold": self.threshold.float()}
+                metric.threshold = self.threshold
+        values = {"loss": loss.compute(), **metrics.compute(), "threshold": torch.tensor(self.threshold)}
         # Every process has the values of all rows; sync_dist, which averages what is equal, says so to Lightning.
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=True)
         loss.reset()
         metrics.reset()
+
+
+@contextmanager
+def _in_evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluate with a module, then put each of its parts back: one that was frozen stays in evaluation mode."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _is_plain(value: object) -> bool:

@@ -11,10 +11,11 @@ from training import SMALL, by_name, classifier, data, trainer
 
 from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.batch import NONE
-from estitchup_pl.callbacks import OODThreshold
-from estitchup_pl.callbacks.ood import read_threshold
+from estitchup_pl.callbacks import Calibration, OODThreshold
+from estitchup_pl.callbacks.taking_over import read_threshold
 from estitchup_pl.data.splits import ThresholdSplit, TrialSplit
 from estitchup_pl.errors import CheckpointError, ConfigError
+from estitchup_pl.model.scores import Energy, MaxProbability, NeighborDistance, SumOfScores
 
 HELD_OUT = ThresholdSplit(TrialSplit(0, 0.6), held_out=2)
 
@@ -50,8 +51,56 @@ def test_it_is_kept_in_the_checkpoint_and_handed_over(tmp_path: Path) -> None:
     loaded = EmbeddingClassifier.load_from_checkpoint(tmp_path / "scout.ckpt", network=SMALL)
     assert loaded.threshold == model.threshold
     final = classifier()
-    trainer(tmp_path, callbacks=[OODThreshold(checkpoint=tmp_path / "scout.ckpt")]).fit(final, data())
+    whole = data(split=HELD_OUT.split)
+    trainer(tmp_path, callbacks=[OODThreshold(checkpoint=tmp_path / "scout.ckpt")]).fit(final, whole)
     assert final.threshold == model.threshold
+
+
+def test_score_calibration_and_moments_are_handed_over_and_the_bank_is_that_of_all_training_rows(
+    tmp_path: Path,
+) -> None:
+    scout = classifier(scaling="l2")
+    score = SumOfScores([MaxProbability(), NeighborDistance(k=3)])
+    run = trainer(tmp_path, epochs=3, callbacks=[Calibration(), OODThreshold(score=score)])
+    run.fit(scout, data(split=HELD_OUT))
+    run.save_checkpoint(tmp_path / "scout.ckpt")
+    final, whole = classifier(scaling="l2"), data(split=HELD_OUT.split)
+    run = trainer(tmp_path, callbacks=[OODThreshold(checkpoint=tmp_path / "scout.ckpt")])
+    run.fit(final, whole)
+    run.save_checkpoint(tmp_path / "final.ckpt")
+    final = EmbeddingClassifier.load_from_checkpoint(tmp_path / "final.ckpt", network=SMALL)
+    assert final.threshold == scout.threshold
+    assert torch.equal(final.decision.score.mean, scout.decision.score.mean)
+    assert torch.equal(final.decision.calibrator.temperature, scout.decision.calibrator.temperature)
+    trained = len(whole.parts.train)
+    assert len(final.decision.score.scores[1].bank) == trained > len(scout.decision.score.scores[1].bank)
+    answers = final.decide(by_name(whole.store, whole.parts.test))
+    accepted = (1 - answers.none_scores).float() > final.threshold
+    assert [name != "none" for name in answers.predicted] == accepted.tolist()
+    assert 0 < accepted.sum() < len(accepted)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"split": TrialSplit(0, 0.6, unknown_classes=("ant", "bee", "cat"))}, "classes are not among the 3 of this"),
+        ({"split": TrialSplit(1, 0.6)}, "are not among the training rows of this fit"),
+        ({"split": HELD_OUT.split, "modalities": ["title"]}, "fitted with the modalities"),
+        ({"split": HELD_OUT.split, "scaling": "l2"}, "fitted with the scaling"),
+        ({"split": HELD_OUT, "calibrate": True}, "Calibration has nothing to fit"),
+    ],
+)
+def test_a_decision_of_a_fit_that_has_nothing_to_do_with_this_one_is_refused(
+    tmp_path: Path, options: dict, said: str
+) -> None:
+    run = trainer(tmp_path, epochs=1, callbacks=[OODThreshold()])
+    run.fit(classifier(), data(split=HELD_OUT))
+    run.save_checkpoint(tmp_path / "scout.ckpt")
+    model = classifier(scaling=options.pop("scaling", "none"))
+    callbacks = [Calibration()] if options.pop("calibrate", False) else []
+    run = trainer(tmp_path, epochs=1, callbacks=[*callbacks, OODThreshold(checkpoint=tmp_path / "scout.ckpt")])
+    with pytest.raises((CheckpointError, ConfigError), match=said):
+        run.fit(model, data(**options))
 
 
 def test_it_is_applied_in_test(tmp_path: Path) -> None:
@@ -93,7 +142,7 @@ def test_a_module_that_returns_no_probabilities_is_told_what_to_return(tmp_path:
         trainer(tmp_path, callbacks=[OODThreshold()]).fit(Silent(network=SMALL), data(split=HELD_OUT))
 
 
-@pytest.mark.parametrize("options", [{"value": 1.5}, {"value": -0.1}])
+@pytest.mark.parametrize("options", [{"value": 1.5}, {"value": -0.1}, {"value": float("nan")}])
 def test_an_impossible_value_is_refused(options: dict) -> None:
     with pytest.raises(ConfigError, match=r"\[0, 1\]"):
         OODThreshold(**options)
@@ -108,9 +157,19 @@ def test_checkpoints_without_a_threshold_are_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(CheckpointError, match=r"other\.ckpt: a checkpoint, but not one of an EmbeddingClassifier"):
         read_threshold(tmp_path / "other.ckpt")
-    unfitted = {"hyper_parameters": {"class_names": ["a"]}, "state_dict": {"threshold": torch.tensor(0.0)}}
-    torch.save(unfitted, tmp_path / "unfitted.ckpt")
+    run = trainer(tmp_path, epochs=1)
+    run.fit(classifier(), data())
+    run.save_checkpoint(tmp_path / "unfitted.ckpt")
     with pytest.raises(CheckpointError, match="holds no fitted threshold"):
         read_threshold(tmp_path / "unfitted.ckpt")
-    with pytest.raises(ConfigError, match="not both"):
-        OODThreshold(checkpoint=tmp_path / "unfitted.ckpt", value=0.5)
+    with pytest.raises(CheckpointError, match="holds no fitted threshold"):
+        OODThreshold(checkpoint=tmp_path / "unfitted.ckpt")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"checkpoint": "x", "value": 0.5}, {"checkpoint": "x", "score": Energy()}, {"value": 0.5, "score": Energy()}],
+)
+def test_what_contradicts_itself_is_refused(options: dict) -> None:
+    with pytest.raises(ConfigError, match="takes one of checkpoint, value and score"):
+        OODThreshold(**options)

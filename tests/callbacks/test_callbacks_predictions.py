@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from training import by_name, classifier, data, trainer
 from estitchup_pl import EmbeddingClassifier, EmbeddingDataModule
 from estitchup_pl.callbacks import PredictionWriter
 from estitchup_pl.errors import ConfigError
+from estitchup_pl.model.decision import Decision
+from estitchup_pl.model.scores import NeighborDistance
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,44 @@ def test_each_row_is_written_as_the_model_decides(tmp_path: Path, fitted: tuple)
     expected = np.where(scores.max(1) > 0.5, names[scores.argmax(1)], "none")
     assert table.column("predicted").to_pylist() == expected.tolist()
     assert 0 < (expected == "none").sum() < 250
+    np.testing.assert_allclose(table.column("none_score").to_numpy(), 1 - scores.max(1), atol=1e-6)
+    assert set(table.column("threshold").to_pylist()) == {0.5}
+
+
+def test_a_score_of_its_own_decides_and_is_written(tmp_path: Path, fitted: tuple) -> None:
+    model, rows = copy.deepcopy(fitted[0]), fitted[1]
+    score = NeighborDistance(k=1)
+    bank = np.concatenate([*by_name(rows.store, range(100)).values()], axis=1)
+    score.fit(torch.from_numpy(bank), torch.zeros(100, dtype=torch.int64))
+    model.decision = Decision(score=score, threshold=0.99)
+    path = tmp_path / "p.parquet"
+    trainer(tmp_path, callbacks=[PredictionWriter(path)]).predict(model, rows, return_predictions=False)
+    table = pq.read_table(path)
+    everything = np.concatenate([*by_name(rows.store, range(250)).values()], axis=1)
+    unit = [values / np.linalg.norm(values, axis=1, keepdims=True) for values in (bank, everything)]
+    distance = ((1 - unit[1] @ unit[0].T) / 2).min(axis=1)
+    np.testing.assert_allclose(table.column("none_score").to_numpy(), distance, atol=1e-3)
+    said_none = np.array(table.column("predicted").to_pylist()) == "none"
+    assert np.array_equal(said_none, np.float32(1 - table.column("none_score").to_numpy()) <= np.float32(0.99))
+    assert not said_none[:100].any()
+    assert said_none[100:].any()
+
+
+def test_without_a_threshold_the_column_is_null_and_nothing_is_none(tmp_path: Path, fitted: tuple) -> None:
+    model = copy.deepcopy(fitted[0])
+    model.decision = Decision()
+    trainer(tmp_path, callbacks=[PredictionWriter(tmp_path / "p.parquet")]).predict(
+        model, fitted[1], return_predictions=False
+    )
+    table = pq.read_table(tmp_path / "p.parquet")
+    assert table.column("threshold").null_count == 250
+    assert "none" not in table.column("predicted").to_pylist()
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "predictions", "predictions.json"])
+def test_a_name_of_another_kind_of_file_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"written as parquet.* name the file predictions\.parquet"):
+        PredictionWriter(name)
 
 
 def test_fewer_classes_than_asked_for_are_all_written(tmp_path: Path, fitted: tuple) -> None:

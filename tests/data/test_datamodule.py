@@ -173,8 +173,20 @@ def test_validation_tells_whether_a_threshold_can_be_fitted_on_it() -> None:
     held_out = data(split=ThresholdSplit(TrialSplit(0, 0.5), held_out=2))
     for module in (known, held_out):
         module.setup("fit")
-    assert (known.validates_unknown, known.validates_on_test_rows) == (False, True)
-    assert (held_out.validates_unknown, held_out.validates_on_test_rows) == (True, False)
+    assert (known.unknown_validation_rows, known.validates_on_test_rows) == (0, True)
+    names = held_out.store.column("label").take(pa.array(held_out.parts.val)).to_pylist()
+    unknown = [name not in held_out.class_names for name in names]
+    assert (held_out.unknown_validation_rows, held_out.validates_on_test_rows) == (sum(unknown), False)
+    assert 0 < sum(unknown) < len(unknown)
+
+
+def test_training_rows_come_in_order_and_all_of_them() -> None:
+    module = data(eval_batch_size=50, batch_size=32)
+    module.setup("fit")
+    batches = list(module.training_rows())
+    assert torch.cat([batch.rows for batch in batches]).tolist() == module.parts.train.tolist()
+    stored = module.store.gather(module.parts.train, ["title", "image"])
+    assert torch.equal(torch.cat([batch.embeddings for batch in batches]), torch.from_numpy(stored))
 
 
 @pytest.mark.parametrize(

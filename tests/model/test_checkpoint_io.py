@@ -23,12 +23,13 @@ def checkpoint() -> dict[str, Any]:
     return {
         "epoch": 3,
         "global_step": 12,
-        "state_dict": {"weight": torch.randn(4, 3, generator=generator), "threshold": torch.tensor(0.5)},
+        "state_dict": {"weight": torch.randn(4, 3, generator=generator), "bias": torch.tensor(0.5)},
         "hyper_parameters": {"class_names": ["ant", "bee"], "scaling": None},
         "optimizer_states": [{"state": {0: {"step": torch.tensor(12.0)}}, "param_groups": [{"lr": 0.001}]}],
         "lr_schedulers": [{"last_epoch": 12}],
         "callbacks": {},
         "trained_on": {"split": {"class_path": "x.Y", "init_args": {}}, "digests": torch.arange(3)},
+        "decision": {"calibrator": None, "score": None, "threshold": 0.5, "given": [], "basis": None},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -21,8 +22,11 @@ from estitchup_pl import EmbeddingClassifier, EmbeddingDataModule
 from estitchup_pl.batch import NONE
 from estitchup_pl.callbacks import EMixup, OODThreshold
 from estitchup_pl.data.splits import ThresholdSplit, TrialSplit
-from estitchup_pl.errors import CheckpointError, ConfigError
+from estitchup_pl.errors import CheckpointError, ConfigError, DataError
 from estitchup_pl.metrics import AdaptiveCalibrationError, NoneAwareAccuracy
+from estitchup_pl.model.calibrators import Temperature
+from estitchup_pl.model.decision import Decision
+from estitchup_pl.model.scores import NeighborDistance
 
 NAMES = {
     "loss",
@@ -136,7 +140,7 @@ def test_a_checkpoint_needs_nothing_else(tmp_path: Path) -> None:
     loaded = EmbeddingClassifier.load_from_checkpoint(tmp_path / "model.ckpt")
     assert loaded.class_names == model.class_names
     assert loaded.modalities == {"title": 7, "image": 5}
-    assert 0 < loaded.threshold == model.threshold
+    assert 0 < loaded.threshold == model.threshold < 1
     embeddings = by_name(rows.store, range(20))
     assert torch.equal(loaded.predict_proba(embeddings), model.predict_proba(embeddings))
     fresh = data(split=None)
@@ -202,6 +206,114 @@ def test_probabilities_are_those_of_evaluation_and_leave_the_mode_alone() -> Non
     assert [layer.training for layer in model.network] == [False, True, True, True]
     assert torch.equal(first, second)
     torch.testing.assert_close(first, model.eval()(x).sigmoid().detach())
+
+
+def known() -> EmbeddingClassifier:
+    model = classifier(class_names=["ant", "bee", "cat"], modalities={"title": 4, "image": 2}, scaling="l2")
+    model.configure_model()
+    return model
+
+
+def test_decide_names_what_the_decision_says_for_arrays_and_tensors() -> None:
+    model = known().train()
+    raw = {"title": np.random.default_rng(0).normal(size=(30, 4)), "image": np.ones((30, 2))}
+    logits = model.eval().logits(raw)
+    model.train()
+    probabilities = logits.sigmoid().detach()
+    model.threshold = probabilities.amax(dim=1).median()
+    answers = model.decide(raw)
+    confidence, index = probabilities.max(dim=1)
+    names = [
+        model.class_names[i] if accepted else "none"
+        for i, accepted in zip(index, confidence > model.threshold, strict=True)
+    ]
+    assert answers.predicted == names
+    assert 0 < names.count("none") < 30
+    torch.testing.assert_close(answers.confidence, confidence)
+    torch.testing.assert_close(answers.none_scores, 1 - confidence.double())
+    assert model.training  # dropout was off all the same
+    tensors = {name: torch.from_numpy(values).float() for name, values in raw.items()}
+    again = model.decide(tensors)
+    assert again.predicted == names
+    assert torch.equal(again.confidence, answers.confidence)
+
+
+def test_decide_calibrates_and_scores_scaled_embeddings() -> None:
+    model = known()
+    bank = torch.nn.functional.normalize(torch.randn(20, 4)), torch.nn.functional.normalize(torch.randn(20, 2))
+    score, calibrator = NeighborDistance(k=1), Temperature()
+    score.fit(torch.cat(bank, dim=1), torch.zeros(20, dtype=torch.int64))
+    calibrator.temperature = torch.tensor(3.0, dtype=torch.float64)
+    model.decision = Decision(calibrator, score, 0.998)
+    raw = {"title": 7 * bank[0], "image": 0.1 * bank[1]}  # scaled, they are the bank
+    answers = model.decide(raw)
+    assert answers.none_scores.max() < 1e-3
+    torch.testing.assert_close(answers.confidence, (model.eval().logits(raw) / 3).sigmoid().amax(dim=1).detach())
+    assert "none" not in answers.predicted
+    far = model.decide({"title": -raw["title"], "image": -raw["image"]})
+    assert far.predicted.count("none") > 15
+    torch.testing.assert_close(model.predict_proba(raw).amax(dim=1), answers.confidence)
+
+
+@pytest.mark.parametrize("value", [-1, 2.0, float("nan"), torch.tensor(float("inf"))])
+def test_an_impossible_threshold_is_refused(value: object) -> None:
+    model = known()
+    with pytest.raises(ConfigError, match=r"threshold must lie in \[0, 1\]"):
+        model.threshold = value
+    assert np.isnan(model.threshold)
+
+
+def test_embeddings_that_are_no_numbers_are_decided_by_nobody() -> None:
+    raw = {"title": np.full((2, 4), np.nan), "image": np.ones((2, 2))}
+    with pytest.raises(DataError, match="got nan at index"):
+        known().decide(raw)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_wherever_they_are_loaded(tmp_path: Path, value: float) -> None:
+    run = trainer(tmp_path, epochs=1)
+    model = classifier()
+    run.fit(model, data())
+    with torch.no_grad():
+        model.network[0].weight[3, 5] = value
+    run.save_checkpoint(tmp_path / "model.ckpt")
+    for load in (
+        lambda path: EmbeddingClassifier.load_from_checkpoint(path, network=SMALL),
+        lambda path: trainer(tmp_path).test(classifier(), data(), ckpt_path=path, weights_only=True, verbose=False),
+        lambda path: trainer(tmp_path).predict(classifier(), data(), ckpt_path=path, weights_only=True),
+        lambda path: trainer(tmp_path).fit(classifier(), data(), ckpt_path=path, weights_only=True),
+    ):
+        with pytest.raises(CheckpointError, match=r"network\.0\.weight: 1 of 192 weights are not finite"):
+            load(tmp_path / "model.ckpt")
+    with torch.no_grad():
+        model.network[0].weight.fill_(float("nan"))
+    for evaluate in (run.test, run.predict):
+        with pytest.raises(DataError, match=r"got nan at index .* diverged"):
+            evaluate(model, data())
+
+
+def test_without_a_threshold_test_and_predict_say_so_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, run = classifier(), trainer(tmp_path, epochs=1)
+    run.fit(model, data())
+    for evaluate, options in ((run.test, {"verbose": False}), (run.predict, {})):
+        for threshold, times in ((None, 1), (0.5, 0)):
+            model.decision = Decision() if threshold is None else Decision(threshold=threshold)
+            caplog.clear()
+            with caplog.at_level(logging.INFO):
+                evaluate(model, data(), **options)
+            assert caplog.text.count("no threshold has been fitted, so every item is accepted") == times
+
+
+def test_training_on_voids_what_was_fitted_to_the_weights_of_before(tmp_path: Path) -> None:
+    for given in (False, True):
+        model = classifier()
+        trainer(tmp_path, epochs=1).fit(model, data())
+        if given:
+            model.threshold = 0.5
+        else:
+            model.decision.threshold = 0.5
+        trainer(tmp_path, epochs=1).fit(model, data())
+        assert model.decision.has_threshold == given
 
 
 def test_schedules_step_every_batch_or_every_epoch_as_they_are_meant(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""The rows of a validation, of all processes, for what is fitted on them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+from typing_extensions import override
+
+from estitchup_pl.batch import EmbeddingBatch
+from estitchup_pl.metrics import gather_rows
+
+
+class EvaluatedRows(NamedTuple):
+    """Rows that a network was evaluated on, and its outputs.
+
+    Attributes:
+        embeddings: As the network saw them, float ``(rows, dim)``; without columns where nobody needs them.
+        logits: Uncalibrated, float ``(rows, classes)``.
+        labels: Class index or ``NONE``, int64 ``(rows,)``.
+        rows: Number of each row in its data set, int64 ``(rows,)``.
+    """
+
+    embeddings: Tensor
+    logits: Tensor
+    labels: Tensor
+    rows: Tensor
+
+    def once(self) -> EvaluatedRows:
+        """Take each row once, in the order of their numbers."""
+        order = self.rows.argsort(stable=True)
+        rows = self.rows[order]
+        is_first = torch.ones_like(rows, dtype=torch.bool)
+        is_first[1:] = rows[1:] != rows[:-1]
+        return EvaluatedRows(*(values[order[is_first]] for values in self))
+
+    def batch(self) -> EmbeddingBatch:
+        """The rows as one batch, without targets."""
+        return EmbeddingBatch(self.embeddings, self.logits.new_empty(len(self.rows), 0), self.labels, self.rows)
+
+
+class RowCollector(Metric):
+    """Collects the rows of a validation; ``compute`` returns those of all processes, each once.
+
+    Args:
+        keeps_embeddings: Whether to keep the embeddings, which are many.
+    """
+
+    full_state_update = False
+
+    embeddings: list[Tensor]
+    logits: list[Tensor]
+    labels: list[Tensor]
+    rows: list[Tensor]
+
+    def __init__(self, keeps_embeddings: bool) -> None:
+        super().__init__(dist_sync_fn=gather_rows)
+        self.keeps_embeddings = keeps_embeddings
+        for name in EvaluatedRows._fields:
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, batch: EmbeddingBatch, logits: Tensor) -> None:
+        """Take in a batch and its logits ``(batch, classes)``."""
+        self.embeddings.append(batch.embeddings if self.keeps_embeddings else batch.embeddings[:, :0])
+        self.logits.append(logits)
+        self.labels.append(batch.labels)
+        self.rows.append(batch.rows)
+
+    def of_this_process(self) -> EvaluatedRows:
+        """The rows that this process has seen, in the order in which they came."""
+        return EvaluatedRows(*(dim_zero_cat(part) for part in (self.embeddings, self.logits, self.labels, self.rows)))
+
+    @override
+    def compute(self) -> EvaluatedRows:
+        return self.of_this_process().once()

@@ -1,0 +1,98 @@
+"""The decision of one fit in another: what is taken over, what is learnt anew, and where that makes no sense."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from estitchup_pl.data.datamodule import EmbeddingDataModule
+from estitchup_pl.errors import CheckpointError, ConfigError
+from estitchup_pl.model.checkpoints import read_checkpoint
+from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.model.decision import Decision
+from estitchup_pl.model.scores import LogitScore, NoneScore
+
+
+def read_threshold(checkpoint: str | Path) -> float:
+    """Read the threshold that a fit has left in its checkpoint.
+
+    Raises:
+        CheckpointError: If the file is not a checkpoint of a classifier, or holds no fitted threshold.
+    """
+    threshold = read_checkpoint(checkpoint)["decision"]["threshold"]
+    if threshold is None:
+        raise CheckpointError(
+            f"{checkpoint}: holds no fitted threshold, or its weights were trained on after it had been fitted; fit it "
+            "with OODThreshold among the callbacks, to the end"
+        )
+    return float(threshold)
+
+
+def take_over(checkpoint: str | Path, model: EmbeddingClassifier, data: EmbeddingDataModule | None) -> Decision:
+    """Make the decision of a checkpoint that of another fit; its score learns from the training rows at hand.
+
+    Args:
+        checkpoint: Checkpoint of the fit that has found calibration, score and threshold.
+        model: The classifier that is to decide by them, which knows its data already.
+        data: Where its training rows are.
+
+    Raises:
+        CheckpointError: If the decision does not fit the classifier: the classes of its fit are not among the model's,
+            embeddings were scaled in another way, or its rows are not among the training rows.
+        ConfigError: If the score has to learn from training rows and there is no data module of this package.
+    """
+    read_threshold(checkpoint)
+    source = read_checkpoint(checkpoint)
+    try:
+        _check_origin(source, model)
+    except CheckpointError as error:
+        raise CheckpointError(f"{checkpoint}: its decision cannot be taken over: {error}") from None
+    decision = Decision.unpack(source["decision"]).to(model.device)
+    decision.given = frozenset(["calibrator", "score", "threshold"])
+    if decision.score is not None:
+        learn_from_training_rows(decision.score, model, data)
+    return decision
+
+
+def learn_from_training_rows(score: NoneScore, model: EmbeddingClassifier, data: EmbeddingDataModule | None) -> None:
+    """Let a score learn from all training rows, scaled as the network sees them and never augmented.
+
+    Raises:
+        ConfigError: If it has something to learn and there is no data module of this package to give the rows.
+    """
+    if isinstance(score, LogitScore):
+        return
+    if data is None:
+        raise ConfigError(
+            f"{type(score).__name__} learns from the training rows as they are, which it takes from an "
+            "EmbeddingDataModule: fit with one, or choose a score of the logits alone"
+        )
+    batches = list(data.training_rows())
+    scaled = [model.scale(batch.embeddings.type(model.dtype).to(model.device)) for batch in batches]
+    score.to(model.device).fit(torch.cat(scaled), torch.cat([batch.labels for batch in batches]).to(model.device))
+
+
+def _check_origin(source: Mapping[str, Any], model: EmbeddingClassifier) -> None:
+    """Raise :class:`CheckpointError` where a decision comes from a fit that has nothing to do with the model's."""
+    hparams = source["hyper_parameters"]
+    if strangers := sorted(set(hparams["class_names"]) - set(model.class_names)):
+        raise CheckpointError(
+            f"{len(strangers)} of its {len(hparams['class_names'])} classes are not among the {len(model.class_names)} "
+            f"of this fit: {', '.join(strangers[:5])}; take that of a ThresholdSplit of this fit's split"
+        )
+    for what in ("modalities", "scaling"):
+        own = {"modalities": model.modalities, "scaling": model.scale.kinds}[what]
+        if hparams[what] != own:
+            raise CheckpointError(f"it was fitted with the {what} {hparams[what]}, this fit has {own}")
+    if "trained_on" in source and model.trained_on:
+        digests = source["trained_on"]["digests"]
+        foreign = int((~torch.isin(digests, model.trained_on.digests)).sum())
+        if foreign:
+            raise CheckpointError(
+                f"{foreign:,} of the {len(digests):,} rows that trained beside it are not among the training rows of "
+                "this fit: take that of a ThresholdSplit of this fit's split (the same trial of the same store), or "
+                "give the threshold as a number (value)"
+            )
