@@ -3,6 +3,7 @@
 from estitchup_pl.model.calibrators import Calibrator, Temperature
 from estitchup_pl.model.checkpoints import read_checkpoint
 from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.model.decision import Decision, Decisions
 from estitchup_pl.model.networks import EmbeddingMLP, KeyedDropout, SoftTargetBCE, StackedLinear
 from estitchup_pl.model.scaling import SCALINGS, ModalityScaling, Scaling
 from estitchup_pl.model.schedules import TriangularCycle
@@ -24,6 +25,8 @@ from estitchup_pl.model.scores import (
 __all__ = [
     "SCALINGS",
     "Calibrator",
+    "Decision",
+    "Decisions",
     "Disagreement",
     "EmbeddingClassifier",
     "EmbeddingMLP",

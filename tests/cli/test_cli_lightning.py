@@ -45,8 +45,8 @@ def test_from_threshold_to_predictions_on_digits(run: Run, tmp_path: Path) -> No
     final = "runs/version_1/checkpoints/last.ckpt"
     for name in ("val/auroc", "val/accuracy_none", "train/loss", "val/threshold"):
         assert name in (tmp_path / "runs/version_1/metrics.csv").read_text().splitlines()[0].split(",")
-    threshold = torch.load(scout, weights_only=True)["state_dict"]["threshold"]
-    assert torch.load(final, weights_only=True)["state_dict"]["threshold"] == threshold > 0
+    threshold = torch.load(scout, weights_only=True)["decision"]["threshold"]
+    assert torch.load(final, weights_only=True)["decision"]["threshold"] == threshold > 0
 
     assert run("test", "--ckpt_path", final, *config("data/digits"), *QUIET)[0] == 0
     (metrics,) = csv.DictReader((tmp_path / "runs/version_2/metrics.csv").read_text().splitlines())
@@ -60,7 +60,8 @@ def test_from_threshold_to_predictions_on_digits(run: Run, tmp_path: Path) -> No
     options = ("--data.store", "digits", "--data.predict_rows", "all", "--predictions.path", "out/p.parquet")
     assert run("predict", "--ckpt_path", final, *options, *QUIET)[0] == 0
     table = pq.read_table(tmp_path / "out/p.parquet")
-    assert table.column_names == ["id", "predicted", "confidence", "top_classes", "top_probabilities"]
+    columns = ["id", "predicted", "confidence", "none_score", "threshold", "top_classes", "top_probabilities"]
+    assert table.column_names == columns
     assert table.num_rows == len(set(table.column("id").to_pylist())) == 1797
     rejected = pa.compute.equal(table.column("predicted"), "none").to_numpy()
     assert np.array_equal(rejected, table.column("confidence").to_numpy() <= float(threshold))
@@ -157,9 +158,9 @@ def test_every_config_is_instantiated_and_run(run: Run, tmp_path: Path, path: Pa
     if path.stem == "gpus":
         files += ["--trainer.accelerator", "cpu", "--trainer.strategy", "auto"]
     if path.stem == "take_over":
-        scout = {"hyper_parameters": {"class_names": ["a"]}, "state_dict": {"threshold": torch.tensor(0.5)}}
-        torch.save(scout, tmp_path / "scout.ckpt")
-        files += ["--trainer.callbacks.checkpoint", str(tmp_path / "scout.ckpt")]
+        scout = [*config("data/digits_threshold", "threshold/fit"), *QUICK, "--trainer.max_epochs", "1"]
+        assert run("fit", *scout)[0] == 0
+        files[:2] = config("data/digits")
     limits = ("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "2")
     status, _, errors = run("fit", *files, *limits, *QUICK, "--trainer.max_epochs", "1")
     assert status == 0, errors
