@@ -302,6 +302,73 @@ def fit_top_temperature(logits: Array, labels: Array, lowest: float, highest: fl
     return 1 / optimize.brentq(slope, low, high, xtol=1e-12) if slope(high) > 0 else lowest
 
 
+def affine(values: Array, pair: tuple[Array, Array]) -> Array:
+    return values * pair[0] + pair[1]
+
+
+def cross_entropy(mapped: Array, targets: Array) -> float:
+    return float(np.sum(np.logaddexp(0, mapped) - targets * mapped))
+
+
+def pulled_loss(
+    logits: Array, labels: Array, shrinkage: float, temperature: float, scale: Array, shift: Array
+) -> Array:
+    """What each class adds to the loss of vector scaling, with its factor and shift."""
+    known = labels != NONE
+    logits, targets = logits[known].astype(float), np.eye(logits.shape[1])[labels[known]]
+    entropy = [cross_entropy(a * z + b, t) for a, b, z, t in zip(scale, shift, logits.T, targets.T, strict=True)]
+    return np.array(entropy) + shrinkage / 2 * ((temperature * scale - 1) ** 2 + shift**2)
+
+
+def least_pulled_loss(logits: Array, labels: Array, shrinkage: float, temperature: float) -> Array:
+    losses = []
+    for k in range(logits.shape[1]):
+
+        def loss(values: Array, k: int = k) -> float:
+            scale, shift = np.full((2, logits.shape[1]), 0.0)
+            scale[k], shift[k] = values
+            return float(pulled_loss(logits, labels, shrinkage, temperature, scale, shift)[k])
+
+        start, options = [1 / temperature, 0.0], {"xatol": 1e-10, "fatol": 1e-12, "maxiter": 4000}
+        bounds = [(1e-3 / temperature, 1e3 / temperature), (-1e3, 1e3)]
+        losses.append(optimize.minimize(loss, start, method="Nelder-Mead", bounds=bounds, options=options).fun)
+    return np.array(losses)
+
+
+def isotonic(top: Array, right: Array, at: Array) -> Array:
+    """The rising function nearest to ``right``, by its min-max formula, linear between the values of ``top``."""
+    knots = np.unique(top)
+    sums, counts = (np.array([np.sum(v[top == knot]) for knot in knots]) for v in (right, np.ones(len(right))))
+    places = range(len(knots))
+    means = {(a, b): sums[a : b + 1].sum() / counts[a : b + 1].sum() for a in places for b in places if a <= b}
+    values = [max(min(means[a, b] for b in places if b >= i) for a in places if a <= i) for i in places]
+    return np.interp(at, knots, values)
+
+
+def apply_isotonic(logits: Array, fitted: tuple[Array, Array, Array]) -> Array:
+    """Confidence first, then every logit moved by the same number, in exact arithmetic as far as doubles go."""
+    knots, accuracy, rows = fitted
+    moved = []
+    for row in logits.astype(float):
+        expected = (rows * np.interp(row.max(), knots, accuracy) + 2 * special.expit(row.max())) / (rows + 2)
+        moved.append(row - row.max() + special.logit(expected))
+    return np.array(moved).reshape(logits.shape)
+
+
+def normalize_logits(logits: Array, norm: int) -> Array:
+    rows = []
+    for row in logits.astype(float):
+        centered = row - row.mean()
+        tied = np.ptp(row) == 0
+        rows.append(row if norm == 0 else centered * 0 if tied else centered / np.linalg.norm(centered, ord=norm))
+    return np.array(rows).reshape(logits.shape)
+
+
+def selective_risk_area(confidence: Array, correct: Array) -> float:
+    risks = [1 - correct[confidence >= value].mean() for value in confidence]
+    return float(np.mean(risks)) if risks else np.nan
+
+
 def unit_length(rows: Array) -> Array:
     return np.array([row / (np.sqrt(np.sum(row.astype(float) ** 2)) or 1.0) for row in rows]).reshape(rows.shape)
 

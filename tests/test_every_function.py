@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import special, stats
+from scipy import optimize, special, stats
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 from torchmetrics import Metric
@@ -131,6 +131,11 @@ class Inputs:
         labels = self.source.permutation([0, *self.source.integers(-1, self.classes, self.rows - 1)])
         return self.logits(), self.lay_out(labels, torch.int64, self.pick("contiguous", "every second", "slice"))
 
+    def isotonic_map(self) -> functional.IsotonicMap:
+        size = self.number(1, 4)
+        knots, accuracy = np.sort(self.source.normal(0, 3, size)), np.sort(self.source.random(size))
+        return functional.IsotonicMap(*map(torch.from_numpy, (knots, accuracy)), torch.tensor(self.number(1, 50)))
+
     def vectors(self, rows: int, dim: int) -> Tensor:
         """Rows of small integers, of which some tie and some are zero."""
         return self.lay_out(self.source.integers(-2, 3, (rows, dim)))
@@ -236,6 +241,44 @@ def check_known_rows(got: functional.KnownRows, logits: Tensor, labels: Tensor) 
     assert got.labels.tolist() == labels[kept].tolist()
 
 
+def check_vector_scaling(got: functional.Affine, logits: Tensor, labels: Tensor, shrinkage: float) -> None:
+    temperature = functional.fit_temperature(logits, labels)
+    arguments = logits.numpy(), labels.numpy(), shrinkage, temperature
+    reached = oracles.pulled_loss(*arguments, *(part.numpy() for part in got))
+    assert bool((got.scale > 0).all())
+    assert np.all(reached <= oracles.least_pulled_loss(*arguments) * (1 + 1e-6) + 1e-7)
+
+
+def check_platt(got: functional.Affine, top: Tensor, correct: Tensor) -> None:
+    logits, labels = top.unsqueeze(1), torch.where(correct, 0, 1)
+    targets, top = correct.double().numpy(), logits.squeeze(1).double().numpy()
+
+    def loss(values: tuple[float, float]) -> float:
+        return oracles.cross_entropy(values[0] * top + values[1], targets) / len(top)
+
+    best = optimize.minimize(loss, (1.0, 0.0), method="Nelder-Mead", bounds=[(1e-3, 1e3), (-1e3, 1e3)])
+    assert float(got.scale) > 0
+    assert loss((float(got.scale), float(got.shift))) <= best.fun * (1 + 1e-6) + 1e-7
+    assert len(labels) == len(top)
+
+
+def check_isotonic(got: functional.IsotonicMap, logits: Tensor, labels: Tensor) -> None:
+    top, right = oracles.top_temperature_terms(logits.double().numpy(), labels.numpy())
+    at = np.concatenate([top, np.linspace(top.min() - 1, top.max() + 1, 9)])
+    np.testing.assert_allclose(np.interp(at, got.knots, got.accuracy), oracles.isotonic(top, right, at), atol=1e-9)
+    assert int(got.rows) == len(top)
+
+
+def check_logit_norm(got: functional.LogitNorm, logits: Tensor, labels: Tensor) -> None:
+    known = labels.numpy() != -1
+    kept, right = logits.double().numpy()[known], oracles.top_temperature_terms(logits.numpy(), labels.numpy())[1]
+    confidences = [oracles.normalize_logits(kept, norm).max(axis=1) for norm in range(11)]
+    areas = [oracles.selective_risk_area(np.round(values, 12), right) for values in confidences]
+    assert areas[int(got.norm)] == pytest.approx(min(areas), abs=1e-12)
+    confidence = functional.normalize_logits(torch.from_numpy(kept), int(got.norm)).amax(dim=1)
+    check_platt(got.affine, confidence, torch.from_numpy(right))
+
+
 def close_to(oracle: Callable[..., Any]) -> Callable[..., None]:
     """Check a float64 result that was computed in the precision of the inputs."""
 
@@ -271,6 +314,24 @@ def gaussian_oracle(rows: np.ndarray, gaussians: tuple[np.ndarray, np.ndarray]) 
 FUNCTIONS: dict[str, Case] = {
     "acceptance": Case(lambda inputs: (inputs.unit(inputs.rows, inputs.classes), inputs.scores()), oracles.acceptance),
     "adaptive_calibration_error": Case(Inputs.top_and_bins, oracles.adaptive_calibration_error),
+    "apply_affine": Case(
+        lambda inputs: (inputs.logits(), functional.Affine(inputs.unit(inputs.classes), inputs.unit(inputs.classes))),
+        oracles.affine,
+    ),
+    "apply_isotonic": Case(
+        lambda inputs: (inputs.logits() / 4, inputs.isotonic_map()), check=close_to(oracles.apply_isotonic)
+    ),
+    "apply_logit_norm": Case(
+        lambda inputs: (
+            inputs.logits(),
+            functional.LogitNorm(
+                torch.tensor(inputs.number(0, 10)), functional.Affine(*torch.from_numpy(inputs.source.random(2)))
+            ),
+        ),
+        check=close_to(
+            lambda logits, fitted: oracles.affine(oracles.normalize_logits(logits, int(fitted[0])), fitted[1])
+        ),
+    ),
     "balanced_subsample": Case(
         lambda inputs: (inputs.integers(0, 4, inputs.rows), inputs.number(1, 12)),
         check=check_subsample,
@@ -301,6 +362,15 @@ FUNCTIONS: dict[str, Case] = {
     "entropy_score": Case(lambda inputs: (inputs.logits(),), oracles.entropy_score),
     "expected_calibration_error": Case(Inputs.top_and_bins, oracles.expected_calibration_error),
     "fit_gaussians": Case(lambda inputs: (*inputs.labelled(), inputs.pick(0.1, 1.0, None)), check=check_gaussians),
+    "fit_isotonic": Case(Inputs.validation, check=check_isotonic),
+    "fit_logit_norm": Case(Inputs.validation, check=check_logit_norm),
+    "fit_platt": Case(
+        lambda inputs: (
+            inputs.lay_out(inputs.source.normal(0, inputs.pick(0.1, 3), inputs.rows + 1)),
+            inputs.flags(inputs.rows + 1),
+        ),
+        check=check_platt,
+    ),
     "fit_temperature": Case(
         lambda inputs: (
             inputs.lay_out(inputs.source.normal(0, inputs.pick(0.1, 1, 20), (inputs.rows + 1, inputs.classes))),
@@ -309,6 +379,13 @@ FUNCTIONS: dict[str, Case] = {
         check=check_temperature,
     ),
     "fit_top_temperature": Case(Inputs.validation, check=check_top_temperature),
+    "fit_vector_scaling": Case(
+        lambda inputs: (*inputs.validation(), inputs.pick(0.1, 1.0, 10.0)), check=check_vector_scaling
+    ),
+    "interpolate": Case(
+        lambda inputs: (inputs.logits(), *(part.to(inputs.dtype) for part in inputs.isotonic_map()[:2])),
+        check=close_to(lambda at, knots, values: np.interp(at, knots, values)),
+    ),
     "k_nearest": Case(
         Inputs.queries_and_bank,
         check=close_to(lambda rows, bank, k: oracles.k_nearest(oracles.unit_length(rows), bank, k)),
@@ -333,6 +410,9 @@ FUNCTIONS: dict[str, Case] = {
         lambda inputs: inputs.queries_and_bank()[:2], check=close_to(oracles.nearest_mean_distance)
     ),
     "neighbor_distance": Case(Inputs.queries_and_bank, check=close_to(oracles.neighbor_distance)),
+    "normalize_logits": Case(
+        lambda inputs: (inputs.logits(), inputs.number(0, 10)), check=close_to(oracles.normalize_logits)
+    ),
     "none_aware_accuracy": Case(
         lambda inputs: (*inputs.predictions(), inputs.pick(*TIES, np.nan), inputs.scores()), oracles.none_aware_accuracy
     ),
@@ -364,6 +444,7 @@ FUNCTIONS: dict[str, Case] = {
         options=lambda inputs: {"generator": inputs.generator()},
     ),
     "select_threshold": Case(Inputs.decisions_of_both_kinds, check=check_threshold),
+    "selective_risk_area": Case(Inputs.top, oracles.selective_risk_area),
     "shrunk_covariance": Case(
         lambda inputs: (inputs.vectors(inputs.rows + 2, 3), inputs.pick(0.1, 1.0, None)), oracles.shrunk_covariance
     ),

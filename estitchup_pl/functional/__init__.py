@@ -29,6 +29,14 @@ from estitchup_pl.functional.gaussians import (
     relative_mahalanobis_distance,
     shrunk_covariance,
 )
+from estitchup_pl.functional.isotonic import IsotonicMap, apply_isotonic, fit_isotonic, interpolate
+from estitchup_pl.functional.logit_normalization import (
+    LogitNorm,
+    apply_logit_norm,
+    fit_logit_norm,
+    normalize_logits,
+    selective_risk_area,
+)
 from estitchup_pl.functional.neighbors import (
     Neighbors,
     balanced_subsample,
@@ -75,13 +83,17 @@ from estitchup_pl.functional.softening import soften_labels
 from estitchup_pl.functional.temperature import KnownRows, fit_temperature, fit_top_temperature, known_rows
 from estitchup_pl.functional.threshold_interval import FEW_NONE_ROWS, ThresholdInterval, threshold_interval
 from estitchup_pl.functional.thresholds import bounded_error_threshold, coverage_threshold, least_cost_threshold
+from estitchup_pl.functional.vector_scaling import Affine, apply_affine, fit_platt, fit_vector_scaling
 
 __all__ = [
     "FEW_NONE_ROWS",
     "HEURISTICS",
+    "Affine",
     "Gaussians",
     "Heuristic",
+    "IsotonicMap",
     "KnownRows",
+    "LogitNorm",
     "Neighbors",
     "NoneAwareAccuracies",
     "RankingScores",
@@ -91,6 +103,9 @@ __all__ = [
     "ThresholdInterval",
     "acceptance",
     "adaptive_calibration_error",
+    "apply_affine",
+    "apply_isotonic",
+    "apply_logit_norm",
     "balanced_subsample",
     "binned_calibration_error",
     "binned_correlation",
@@ -107,8 +122,13 @@ __all__ = [
     "entropy_score",
     "expected_calibration_error",
     "fit_gaussians",
+    "fit_isotonic",
+    "fit_logit_norm",
+    "fit_platt",
     "fit_temperature",
     "fit_top_temperature",
+    "fit_vector_scaling",
+    "interpolate",
     "k_nearest",
     "known_rows",
     "least_cost_threshold",
@@ -121,6 +141,7 @@ __all__ = [
     "neighbor_distance",
     "none_aware_accuracy",
     "none_score",
+    "normalize_logits",
     "ranking_scores",
     "reject",
     "relative_mahalanobis_distance",
@@ -130,6 +151,7 @@ __all__ = [
     "sample_pairs",
     "sample_stitch_mask",
     "select_threshold",
+    "selective_risk_area",
     "shrunk_covariance",
     "soften_labels",
     "squash",

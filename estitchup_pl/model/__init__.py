@@ -1,6 +1,6 @@
 """The classifier: network, scaling, learning rate schedule, what decides, and what a checkpoint of it says."""
 
-from estitchup_pl.model.calibrators import Calibrator, Temperature
+from estitchup_pl.model.calibrators import Calibrator, IsotonicTopLabel, LogitNormalization, Temperature, VectorScaling
 from estitchup_pl.model.checkpoints import read_checkpoint
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.model.decision import Decision, Decisions
@@ -32,7 +32,9 @@ __all__ = [
     "EmbeddingMLP",
     "Energy",
     "Entropy",
+    "IsotonicTopLabel",
     "KeyedDropout",
+    "LogitNormalization",
     "LogitScore",
     "Mahalanobis",
     "MaxLogit",
@@ -48,5 +50,6 @@ __all__ = [
     "SumOfScores",
     "Temperature",
     "TriangularCycle",
+    "VectorScaling",
     "read_checkpoint",
 ]

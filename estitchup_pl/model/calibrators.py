@@ -10,7 +10,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from estitchup_pl.errors import ConfigError, did_you_mean
+from estitchup_pl.functional.isotonic import IsotonicMap, apply_isotonic, fit_isotonic
+from estitchup_pl.functional.logit_normalization import LogitNorm, apply_logit_norm, fit_logit_norm
 from estitchup_pl.functional.temperature import fit_temperature, fit_top_temperature
+from estitchup_pl.functional.vector_scaling import Affine, apply_affine, check_pull, fit_vector_scaling
 from estitchup_pl.model.learnt import Learnt
 
 Target = Literal["top", "all"]
@@ -101,3 +104,107 @@ class Temperature(Calibrator):
     @override
     def extra_repr(self) -> str:
         return f"target={self.target!r}"
+
+
+class VectorScaling(Calibrator):
+    """A factor and a shift for each class, drawn towards one temperature for all (Guo et al., 2017).
+
+    It may change which class is on top.
+
+    Args:
+        shrinkage: Weight of the pull towards the temperature, in validation rows of a class; at least 0.
+
+    Raises:
+        ConfigError: If the shrinkage is negative.
+
+    Example:
+        >>> calibrator = VectorScaling()
+        >>> calibrator.fit(torch.tensor([[4.0, -4.0]]).expand(4, 2), torch.tensor([0, 0, 0, 1]))
+        >>> calibrator(torch.tensor([[4.0, -4.0]])).sigmoid().round(decimals=2)  # 3 in 4 were right
+        tensor([[0.7500, 0.2500]])
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, shrinkage: float = 10.0) -> None:
+        super().__init__()
+        check_pull(shrinkage)
+        self.shrinkage = shrinkage
+        self.declare("scale", "shift")
+
+    @override
+    def fit(self, logits: Tensor, labels: Tensor) -> None:
+        self.scale, self.shift = fit_vector_scaling(logits, labels, self.shrinkage)
+
+    @override
+    def forward(self, logits: Tensor) -> Tensor:
+        self.check_fitted()
+        return apply_affine(logits, Affine(self.scale, self.shift))
+
+    @override
+    def extra_repr(self) -> str:
+        return f"shrinkage={self.shrinkage}"
+
+
+class IsotonicTopLabel(Calibrator):
+    """Confidence as a rising function of itself, of any shape, by how often the top class was right.
+
+    Each row's logits are shifted by one number, so that the order of its classes stays; the order of rows by confidence
+    stays too. See :func:`~estitchup_pl.functional.apply_isotonic`.
+
+    Example:
+        >>> calibrator = IsotonicTopLabel()
+        >>> calibrator.fit(torch.tensor([[4.0, -4.0]]).expand(400, 2), (torch.arange(400) % 4 == 0).long())
+        >>> calibrator(torch.tensor([[4.0, -4.0]])).sigmoid()[0, 0].round(decimals=2)  # 3 in 4 were right
+        tensor(0.7500)
+    """
+
+    knots: Tensor
+    accuracy: Tensor
+    rows: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.declare("knots", "accuracy", "rows")
+
+    @override
+    def fit(self, logits: Tensor, labels: Tensor) -> None:
+        self.knots, self.accuracy, self.rows = fit_isotonic(logits, labels)
+
+    @override
+    def forward(self, logits: Tensor) -> Tensor:
+        self.check_fitted()
+        return apply_isotonic(logits, IsotonicMap(self.knots, self.accuracy, self.rows))
+
+
+class LogitNormalization(Calibrator):
+    """Centred logits divided by their p-norm, then a factor and a shift (arXiv 2403.14715).
+
+    The norm, which may be none at all, is chosen by selective risk: it changes which rows are trusted first, for the
+    better where labels were smoothed or mixed. The order of a row's classes stays.
+
+    Example:
+        >>> calibrator = LogitNormalization()
+        >>> logits = torch.tensor([[1.0, 0.0, 0.0], [5.0, 4.0, 0.0], [1.0, 0.0, 0.0]])
+        >>> calibrator.fit(logits, torch.tensor([0, 1, 0]))
+        >>> calibrator(logits).amax(dim=1).argmin()  # the row that was wrong is trusted least
+        tensor(1)
+    """
+
+    norm: Tensor
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.declare("norm", "scale", "shift")
+
+    @override
+    def fit(self, logits: Tensor, labels: Tensor) -> None:
+        self.norm, (self.scale, self.shift) = fit_logit_norm(logits, labels)
+
+    @override
+    def forward(self, logits: Tensor) -> Tensor:
+        self.check_fitted()
+        return apply_logit_norm(logits, LogitNorm(self.norm, Affine(self.scale, self.shift)))

@@ -9,11 +9,15 @@ import torch
 
 from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.functional import fit_temperature, fit_top_temperature
-from estitchup_pl.model import Calibrator, Temperature
+from estitchup_pl.model import Calibrator, IsotonicTopLabel, LogitNormalization, Temperature, VectorScaling
 
 CALIBRATORS: dict[str, Calibrator] = {
     "temperature by the top class": Temperature(),
     "temperature by all classes": Temperature("all"),
+    "vector scaling": VectorScaling(),
+    "vector scaling as it likes": VectorScaling(shrinkage=0.0),
+    "isotonic": IsotonicTopLabel(),
+    "logit normalisation": LogitNormalization(),
 }
 
 
