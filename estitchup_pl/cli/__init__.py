@@ -26,8 +26,12 @@ COMMANDS: Final = {
 }
 
 
+_BUG: Final = 70
+"""Exit status of a command that ends with an error that nobody thought of; ``sysexits.h`` calls it EX_SOFTWARE."""
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, 1 for an error it explains, 2 for a wrong call."""
+    """Run a command and return its exit status: 0, 1 for an error it explains, 2 for a wrong call, 70 for a bug."""
     words = sys.argv[1:] if argv is None else argv
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -50,6 +54,11 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         return 1 if isinstance(error, EstitchupError) and not isinstance(error, ConfigError) else 2
+    except Exception as error:  # the last net: nobody is shown a traceback who has not asked for it
+        if debug:
+            traceback.print_exc()
+        print(f"error: {_unexpected(error)}", file=sys.stderr)
+        return 1 if isinstance(error, OSError | MemoryError) else _BUG
 
 
 def _run(command: str, words: list[str]) -> int:
@@ -77,6 +86,19 @@ def _explained_errors() -> tuple[type[Exception], ...]:
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     return EstitchupError, MisconfigurationException
+
+
+def _unexpected(error: Exception) -> str:
+    """Say in a sentence what came out of a command that none of its parts has explained."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this; --debug shows where"
+    said = str(error).strip().partition("\n")[0]
+    return (
+        f"{type(error).__name__}: {said}\nNobody thought of this: it may be a bug of estitchup. `--debug` shows where "
+        "it comes from; please report it with that."
+    )
 
 
 def _overview() -> str:

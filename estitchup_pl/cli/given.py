@@ -43,6 +43,8 @@ def config_file(path: Path) -> Node | None:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{path}{line}: this is not YAML: {error.problem}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: this is not YAML: {str(error).partition(chr(10))[0]}") from error
     if root is not None and not isinstance(root, MappingNode):
         raise ConfigError(f"{path}: expected options, such as `seed_everything: 0`, got {shown(root)}")
     return root

@@ -16,10 +16,11 @@ from typing_extensions import override
 from estitchup_pl.callbacks import PredictionWriter
 from estitchup_pl.cli.parser import CommandParser, explained
 from estitchup_pl.data.datamodule import EmbeddingDataModule
-from estitchup_pl.errors import ConfigError
+from estitchup_pl.errors import CheckpointError, ConfigError
 from estitchup_pl.model.checkpoint_io import AtomicCheckpointIO
-from estitchup_pl.model.checkpoints import read_checkpoint
+from estitchup_pl.model.checkpoints import check_names, foreign_hyperparameters, read_checkpoint
 from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.model.named_classes import named_class, only_known_classes
 
 TRAINER_DEFAULTS = {
     "max_epochs": 576,
@@ -115,9 +116,17 @@ class EstitchupCLI(LightningCLI):
         checkpoint = self.config[self._command].get("ckpt_path")
         if checkpoint is None and self._command != "fit":
             raise ConfigError(f"`estitchup {self._command}` needs the checkpoint of a fit: --ckpt_path FILE")
-        if checkpoint is not None and (self._command != "fit" or Path(checkpoint).suffix):
-            read_checkpoint(checkpoint)
-        super()._parse_ckpt_path()
+        if checkpoint is None or (self._command == "fit" and not Path(checkpoint).exists() and "." not in checkpoint):
+            return  # last, best and the like
+        hparams = read_checkpoint(checkpoint)["hyper_parameters"]
+        try:
+            with only_known_classes(hparams):
+                check_names(hparams, named_class(hparams.get("_class_path", "estitchup_pl.EmbeddingClassifier")))
+                super()._parse_ckpt_path()
+        except CheckpointError as error:
+            raise CheckpointError(f"{checkpoint}: {error}") from None
+        except ConfigError as error:
+            raise CheckpointError(f"{checkpoint}: {foreign_hyperparameters(error)}") from error
 
 
 def main(argv: list[str]) -> int:

@@ -48,7 +48,7 @@ def explained(parser: ArgumentParser | None = None, words: Sequence[str] = ()) -
     """Turn what libraries raise about options into a :class:`ConfigError`; an error of ours comes out as it is."""
     try:
         yield
-    except (ValueError, TypeError, ImportError) as error:  # what classes say to their arguments
+    except (ValueError, TypeError, ImportError, RecursionError) as error:  # what classes say to their arguments
         ours = _our_error_within(error)
         if ours is not None and (parser is None or not isinstance(ours, ConfigError)):
             raise ours from None

@@ -12,6 +12,7 @@ import psutil
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import override
 
 from estitchup_pl.batch import NONE
@@ -208,9 +209,16 @@ class EmbeddingDataModule(pl.LightningDataModule):
         return torch.from_numpy(scaler.mean_), torch.from_numpy(scaler.scale_)
 
     def train_dataloader(self) -> EmbeddingLoader:
-        """Batches of the training rows in an order drawn anew each epoch."""
+        """Batches of the training rows in an order drawn anew each epoch.
+
+        A network with batch normalization gets no batch of a single row: it joins the one before.
+
+        Raises:
+            ConfigError: If there are only single rows for such a network.
+        """
         rank, world_size = self._process()
-        sampler = ShuffledBatches(len(self.parts.train), self.batch_size, global_seed(), rank, world_size)
+        least = 2 if self._normalizes_batches else 1
+        sampler = ShuffledBatches(len(self.parts.train), self.batch_size, global_seed(), rank, world_size, least=least)
         return self._loader(self.parts.train, sampler)
 
     def training_rows(self) -> EmbeddingLoader:
@@ -321,6 +329,11 @@ class EmbeddingDataModule(pl.LightningDataModule):
         """The model that is trained or evaluated; ``None`` for somebody's own module, which only gets batches."""
         model = self.trainer.lightning_module if self.trainer else None
         return model if isinstance(model, EmbeddingClassifier) else None
+
+    @property
+    def _normalizes_batches(self) -> bool:
+        modules = self.trainer.lightning_module.modules() if self.trainer else ()
+        return any(isinstance(module, _BatchNorm) for module in modules)
 
     def _eval_loader(self, rows: Rows, purpose: Literal["validate", "test"] | None = None) -> EmbeddingLoader:
         model = self._classifier

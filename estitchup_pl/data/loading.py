@@ -14,6 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from estitchup_pl.batch import EmbeddingBatch
+from estitchup_pl.errors import ConfigError
 from estitchup_pl.seeding import derive_seed
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import Rows
@@ -44,6 +45,10 @@ class ShuffledBatches:
         rank: Number of this process.
         world_size: Number of processes.
         epoch: Epoch whose permutation comes next; Lightning sets it.
+        least: Fewest rows of a batch: a last one with fewer is joined to the one before.
+
+    Raises:
+        ConfigError: If not one batch can have ``least`` rows.
     """
 
     length: int
@@ -52,6 +57,15 @@ class ShuffledBatches:
     rank: int = 0
     world_size: int = 1
     epoch: int = 0
+    least: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.batch_size, self._share) < self.least:
+            raise ConfigError(
+                f"batch normalization needs batches of at least {self.least} rows: there are {self.length} training "
+                f"rows on {self.world_size} processes in batches of {self.batch_size}. Use larger batches or fewer "
+                "processes, or a network without it"
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch (called by Lightning)."""
@@ -60,12 +74,17 @@ class ShuffledBatches:
     def __iter__(self) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "shuffle", self.epoch))
         order = torch.randperm(self.length, generator=generator)
-        share = math.ceil(self.length / self.world_size)
-        order = torch.cat([order, order[: share * self.world_size - self.length]])
-        return iter(torch.split(order[self.rank :: self.world_size], self.batch_size))
+        order = torch.cat([order, order[: self._share * self.world_size - self.length]])
+        ends = [self.batch_size * batch for batch in range(1, len(self))]
+        return iter(torch.tensor_split(order[self.rank :: self.world_size], ends))
 
     def __len__(self) -> int:
-        return math.ceil(math.ceil(self.length / self.world_size) / self.batch_size)
+        full, rest = divmod(self._share, self.batch_size)
+        return full + (rest >= self.least)
+
+    @property
+    def _share(self) -> int:
+        return math.ceil(self.length / self.world_size)
 
 
 @dataclass

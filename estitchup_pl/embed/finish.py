@@ -28,7 +28,7 @@ from estitchup_pl.store import (
     write_header,
     write_items,
 )
-from estitchup_pl.store.files import EMBEDDINGS_NAME, atomic_path
+from estitchup_pl.store.files import EMBEDDINGS_NAME, atomic_path, read_table
 from estitchup_pl.store.items import with_flags
 from estitchup_pl.tables import holds_files
 
@@ -155,7 +155,7 @@ def _flags(out: Path, state: EmbedState, modality: str, note: Note) -> npt.NDArr
     """Which rows have the modality ``(rows,)``."""
     present = np.ones(state.rows, dtype=np.bool_)
     if carried := state.carried.get(modality, 0):
-        old = pq.read_table(out / ITEMS_NAME, columns=[flag_column(modality)])
+        old = read_table(out / ITEMS_NAME, [flag_column(modality)])
         present[:carried] = old[flag_column(modality)].to_numpy()
     present[note.missing + [row for row, _ in note.failed]] = False
     return present
@@ -166,7 +166,7 @@ def _failures(out: Path, state: EmbedState, notes: Mapping[str, Note], ids: pa.C
     new = pa.Table.from_pylist([dict(zip(_FAILURES.names, row, strict=True)) for row in rows], schema=_FAILURES)
     if not any(state.carried.values()):
         return new
-    return pa.concat_tables([pq.read_table(out / FAILURES_NAME), new])
+    return pa.concat_tables([read_table(out / FAILURES_NAME), new])
 
 
 def _truncation(out: Path, state: EmbedState, notes: Mapping[str, Note]) -> dict[str, list[int]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from estitchup_pl.embed.embedder import Embedder
-from estitchup_pl.embed.pictures import read_picture
+from estitchup_pl.embed.pictures import MAX_PIXELS, read_picture
 from estitchup_pl.errors import ConfigError, DataError, did_you_mean
 from estitchup_pl.optional import require
 
@@ -48,6 +48,7 @@ class ImageEmbedder(Embedder):
             token, attention pooling ...), which vision transformers need.
         model_args: Further arguments of ``timm.create_model``.
         data_config: Entries of the model's data config to replace, e.g. ``mean``, ``std``, ``input_size``.
+        max_pixels: Pixels of a picture at most; a larger one is a value that cannot be read.
 
     Raises:
         ConfigError: At :meth:`load`, for an unknown model, missing weights, or a pooling that does not fit it.
@@ -61,8 +62,11 @@ class ImageEmbedder(Embedder):
         pooling: Literal["average", "head"] = "average",
         model_args: dict[str, Any] | None = None,
         data_config: dict[str, Any] | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         super().__init__()
+        if max_pixels < 1:
+            raise ConfigError(f"max_pixels: expected at least 1, got {max_pixels}")
         if pooling not in ("average", "head"):
             raise ConfigError(f"pooling: expected average or head, got {pooling!r}")
         self.encoder_name = model
@@ -71,10 +75,13 @@ class ImageEmbedder(Embedder):
         self.pooling = pooling
         self.model_args = dict(model_args or {})
         self.data_config = dict(data_config or {})
+        self._max_pixels = max_pixels  # decides whether there is an embedding, not which
 
     def load(self) -> None:
         """Build the model in channels-last layout (faster on CPUs and GPUs) and its evaluation transform."""
         timm = require("timm", "embed", "ImageEmbedder")
+        pillow: Any = require("PIL.Image", "embed", "ImageEmbedder")
+        pillow.MAX_IMAGE_PIXELS = None  # max_pixels stands in its place
         self._check_name(timm)
         if self.checkpoint and not Path(self.checkpoint).is_file():
             raise ConfigError(f"checkpoint: there is no file {self.checkpoint}")
@@ -106,11 +113,12 @@ class ImageEmbedder(Embedder):
         if isinstance(value, str):
             raise ConfigError(
                 f"images: the column holds text ({value[:80]!r}), not image bytes. If these are paths, say what "
-                "they are relative to: root (a folder or a zip file; '.' for the working directory)."
+                "they are relative to: root (a folder or a zip file; '.' for the working directory, '/' where they are "
+                "whole)."
             )
         if not isinstance(value, bytes):
             raise DataError(f"expected the bytes of an image file, got {type(value).__name__}")
-        pixels: Tensor = self._transform(read_picture(value))
+        pixels: Tensor = self._transform(read_picture(value, self._max_pixels))
         return pixels
 
     def collate(self, prepared: list[Tensor]) -> Tensor:

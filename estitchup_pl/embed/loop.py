@@ -100,7 +100,10 @@ def file_readers(request: Request) -> dict[str, Callable[[str], bytes] | None]:
         ConfigError: For a ``root`` that is not there.
     """
     roots = {name: m.root or request.items.file_roots.get(m.column) for name, m in request.modalities.items()}
-    return {name: None if root is None else open_root(root) for name, root in roots.items()}
+    return {
+        name: None if root is None else open_root(root, request.modalities[name].max_bytes)
+        for name, root in roots.items()
+    }
 
 
 def _from_first_process(fabric: Fabric, function: Callable[[], _Result]) -> _Result:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
 
 from estitchup_pl.embed.embedder import Embedder
 from estitchup_pl.errors import ConfigError, DataError
+
+MAX_BYTES: Final = 256 << 20
+"""Size of a file at most, unless said otherwise: a few kilobytes of a zip file can unpack to gigabytes."""
 
 
 @dataclass
@@ -29,6 +33,7 @@ class Modality:
             stands for the value.
         batch_size: Values in a batch; does not change the embeddings beyond rounding.
         dtype: How the embeddings are stored.
+        max_bytes: Size of a file at most, unpacked; a larger one is a value that cannot be read.
     """
 
     column: str
@@ -37,10 +42,12 @@ class Modality:
     pattern: str | None = None
     batch_size: int = 64
     dtype: Literal["float16", "float32"] = "float16"
+    max_bytes: int = MAX_BYTES
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size: expected at least 1, got {self.batch_size}")
+        for option, count in (("batch_size", self.batch_size), ("max_bytes", self.max_bytes)):
+            if count < 1:
+                raise ConfigError(f"{option}: expected at least 1, got {count}")
         if self.pattern is not None and "{}" not in self.pattern:
             raise ConfigError(f"pattern: expected {{}} where the value is to stand, got {self.pattern!r}")
 
@@ -78,41 +85,61 @@ def cell_value(cell: Any, pattern: str | None = None) -> Any:
     return pattern.replace("{}", str(cell)) if pattern is not None else cell
 
 
-def open_root(root: str | Path) -> Callable[[str], bytes]:
+def open_root(root: str | Path, max_bytes: int = MAX_BYTES) -> Callable[[str], bytes]:
     """Open a folder or a zip file and return the function that reads a file in it; threads may share it.
+
+    Args:
+        root: The folder or zip file.
+        max_bytes: Size of a file at most, unpacked.
 
     Raises:
         ConfigError: If there is no such folder or zip file. The function raises :class:`DataError` for a file
-            that is not there or cannot be read.
+            that is not there, cannot be read, is too large, or lies outside the folder.
     """
     path = Path(root)
     if path.is_dir():
-        return lambda name: _read_file(path / name)
+        return lambda name: _read_file(path, name, max_bytes)
     if not path.is_file():
         raise ConfigError(f"root: expected a folder or a zip file, there is nothing at {path}")
     try:
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except Exception as error:  # a damaged table of contents fails in many ways
         raise ConfigError(f"root: {path} is neither a folder nor a readable zip file ({error})") from error
-    return lambda name: _read_member(archive, name)
+    return lambda name: _read_member(archive, name, max_bytes)
 
 
-def _read_file(path: Path) -> bytes:
+def _read_file(folder: Path, name: str, max_bytes: int) -> bytes:
+    path = Path(os.path.normpath(folder.absolute() / name))  # as written: a link in the folder is whoever's who made it
+    if not path.is_relative_to(os.path.normpath(folder.absolute())):
+        raise DataError(f"file {name} lies outside {folder}, and is not read. Set root to a folder that holds it")
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return _at_most(file, max_bytes, name)
     except FileNotFoundError:
-        raise DataError(f"missing file {path}") from None
+        raise DataError(f"missing file {folder / name}") from None
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
-        raise DataError(f"file {path} cannot be read: {error}") from error
+        raise DataError(f"file {folder / name} cannot be read: {error}") from error
 
 
-def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+def _read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
     try:
-        return archive.read(name)
+        with archive.open(name) as file:
+            return _at_most(file, max_bytes, name)
+    except DataError:
+        raise
     except KeyError:
         raise DataError(f"missing file {name} in {archive.filename}") from None
     except Exception as error:  # each way of packing fails with an exception of its own
         raise DataError(f"file {name} in {archive.filename} cannot be read: {error}") from error
+
+
+def _at_most(file: IO[bytes], max_bytes: int, name: str) -> bytes:
+    content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise DataError(f"file {name} has more than {max_bytes:,} bytes (max_bytes)")
+    return content
 
 
 def weights_digest(module: nn.Module) -> str:

@@ -14,7 +14,11 @@ _WHITE: Final[dict[str, tuple[int, ...]]] = {"I": (65535,), "F": (1, 255, 65535)
 """Values that stand for white, by Pillow's mode: of floats the first that no value of the picture exceeds."""
 
 
-def read_picture(content: bytes) -> Any:
+MAX_PIXELS: Final = 50_000_000
+"""Pixels of a picture at most, unless said otherwise: a few kilobytes can decode to gigabytes."""
+
+
+def read_picture(content: bytes, max_pixels: int = MAX_PIXELS) -> Any:
     """Decode an image file as viewers show it.
 
     It is turned as its EXIF orientation says, more than 8 bits are scaled to 8 (not cut off at 255), and what is
@@ -22,17 +26,21 @@ def read_picture(content: bytes) -> Any:
 
     Args:
         content: Bytes of a file in any format that Pillow reads.
+        max_pixels: Pixels that it may have; its first lines say how many it has.
 
     Returns:
         Pillow image of mode RGB.
 
     Raises:
-        DataError: For pixels that are no shades between black and white: negative, infinite, NaN, above 16 bits.
+        DataError: For more pixels than that, and for pixels that are no shades between black and white: negative,
+            infinite, NaN, above 16 bits.
         OSError: For what Pillow cannot read.
     """
     image = require("PIL.Image", "embed", "ImageEmbedder")
     operations = require("PIL.ImageOps", "embed", "ImageEmbedder")
     with image.open(io.BytesIO(content)) as file:
+        if file.width * file.height > max_pixels:
+            raise DataError(f"a picture of {file.width} x {file.height} pixels, more than {max_pixels:,} (max_pixels)")
         picture = operations.exif_transpose(file)
     if picture.mode[0] in _WHITE:
         picture = image.fromarray(_eight_bits(np.asarray(picture, np.float32), _WHITE[picture.mode[0]]))

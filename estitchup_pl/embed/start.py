@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from estitchup_pl.embed.finish import publish
 from estitchup_pl.embed.modality import Modality
@@ -19,7 +18,7 @@ from estitchup_pl.embed.staging import Digests, StagedItems, reorder_items, stag
 from estitchup_pl.embed.state import STAGE_NAME, STATE_NAME, WORK_NAME, EmbedState, Unit, read_digests
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.store import HEADER_NAME, ITEMS_NAME
-from estitchup_pl.store.files import TEMPORARY_SUFFIX
+from estitchup_pl.store.files import TEMPORARY_SUFFIX, read_table
 from estitchup_pl.tables import ItemReader
 
 _RESTART = "Undo the change, choose another --out, or pass --restart to embed everything anew."
@@ -113,7 +112,7 @@ def _append(out: Path, new: EmbedState, ids: pa.ChunkedArray, digests: Digests) 
 
 def _order(out: Path, ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Rows of the input table in the store's order: known items first, new ones after them ``(rows,)``."""
-    known = pq.read_table(out / ITEMS_NAME, columns=["id"])["id"]
+    known = read_table(out / ITEMS_NAME, ["id"])["id"]
     rows = pc.index_in(known, value_set=ids.combine_chunks())
     if rows.null_count:
         gone = known.filter(pc.is_null(rows))

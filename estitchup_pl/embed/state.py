@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from estitchup_pl.embed.staging import Digests
 from estitchup_pl.errors import StoreError
 from estitchup_pl.store import shard_path
-from estitchup_pl.store.files import atomic_path
+from estitchup_pl.store.files import atomic_path, read_table
 
 WORK_NAME: Final = ".embedding"
 STATE_NAME: Final = "embed.json"
@@ -116,15 +116,19 @@ class EmbedState:
             if content.pop("version") != _VERSION:
                 raise ValueError("written by another version of estitchup_pl")
             return cls(**content)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise StoreError(
                 f"{path}: damaged ({error}). Run again with --restart to embed everything anew."
             ) from error
 
 
 def read_digests(folder: Path) -> Digests:
-    """Read what :meth:`EmbedState.write` wrote beside the state."""
-    table = pq.read_table(folder / DIGESTS_NAME)
+    """Read what :meth:`EmbedState.write` wrote beside the state.
+
+    Raises:
+        StoreError: If it is damaged.
+    """
+    table = read_table(folder / DIGESTS_NAME)
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
@@ -158,10 +162,20 @@ class Note:
 
     @classmethod
     def read(cls, work: Path, unit: Unit) -> Note:
-        """Read the note of a finished unit."""
-        content = json.loads(_note_path(work, unit).read_text(encoding="utf-8"))
-        content["failed"] = [(int(row), str(reason)) for row, reason in content["failed"]]
-        return cls(**content)
+        """Read the note of a finished unit.
+
+        Raises:
+            StoreError: If it is damaged.
+        """
+        path = _note_path(work, unit)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            content["missing"] = [int(row) for row in content["missing"]]
+            content["failed"] = [(int(row), str(reason)) for row, reason in content["failed"]]
+            return cls(**content)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            shard = shard_path(work, unit.modality, unit.shard)
+            raise StoreError(f"{path}: damaged ({error}). Remove {shard} and run the same command again.") from error
 
 
 def _note_path(work: Path, unit: Unit) -> Path:

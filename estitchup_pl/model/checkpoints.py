@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from estitchup_pl.errors import CheckpointError
+from estitchup_pl.errors import CheckpointError, did_you_mean
 from estitchup_pl.model.checkpoint_io import check_seal
 
 
@@ -29,18 +30,57 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             else.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such checkpoint") from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({error})") from error
-    if isinstance(checkpoint, dict) and "decision" in checkpoint and "class_names" in checkpoint["hyper_parameters"]:
-        try:
-            check_seal(checkpoint)
-        except CheckpointError as error:
-            raise CheckpointError(f"{path}: {error}") from None
-        return checkpoint
-    raise CheckpointError(f"{path}: a checkpoint, but not one of an EmbeddingClassifier that has been fitted")
+    except Exception as error:  # a damaged file fails with whatever its bytes lead to
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint ({_reason(error)})") from error
+    if not _is_ours(checkpoint):
+        raise CheckpointError(f"{path}: a checkpoint, but not one of an EmbeddingClassifier that has been fitted")
+    try:
+        check_seal(checkpoint)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return checkpoint
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, without PyTorch's advice to load such a file all the same, which would run what it holds."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is damaged, or holds more than numbers, texts and tensors, which is not loaded: it could run code"
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _is_ours(checkpoint: object) -> bool:
+    if not isinstance(checkpoint, dict):
+        return False
+    hparams, state = checkpoint.get("hyper_parameters"), checkpoint.get("state_dict")
+    return (
+        isinstance(hparams, dict) and isinstance(state, dict) and "class_names" in hparams and "decision" in checkpoint
+    )
+
+
+def check_names(hparams: Mapping[str, Any], kind: type) -> None:
+    """Raise :class:`CheckpointError` for a hyperparameter that a class does not take."""
+    accepted = signature(kind).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):
+        return
+    for name in hparams:
+        if name not in accepted and not name.startswith("_"):  # Lightning's own
+            raise CheckpointError(
+                f"the checkpoint holds the hyperparameter {name!r}, which {kind.__name__} does not have"
+                f"{did_you_mean(name, accepted)}: it comes from another version or class; name that class in the call, "
+                "or fit anew"
+            )
+
+
+def foreign_hyperparameters(error: Exception) -> str:
+    """Say that a checkpoint's hyperparameters are not those of the classes here, with the parser's first reason."""
+    reasons = [line.strip(" -") for line in str(error).splitlines() if "not accepted" in line or "Expected" in line]
+    return (
+        f"its hyperparameters do not fit the classes of this version ({(reasons or [str(error)])[0]}): it comes from "
+        "another version or class; name that class in the call, or fit anew"
+    )
 
 
 def compare_checkpoint(

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
+from argparse import ArgumentError
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, NamedTuple, Self
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from typing_extensions import override
 
 from estitchup_pl.batch import EmbeddingBatch
-from estitchup_pl.errors import ConfigError
+from estitchup_pl.errors import CheckpointError, ConfigError
 from estitchup_pl.functional.checks import check_probabilities
 from estitchup_pl.metrics import NoneAwareAccuracy, default_metrics
 from estitchup_pl.model.checkpoint_io import SEALED, check_seal, seal
-from estitchup_pl.model.checkpoints import compare_checkpoint
+from estitchup_pl.model.checkpoints import compare_checkpoint, foreign_hyperparameters, read_checkpoint
 from estitchup_pl.model.decision import Decision, Decisions
 from estitchup_pl.model.inputs import Embeddings, side_by_side
+from estitchup_pl.model.named_classes import only_known_classes
 from estitchup_pl.model.networks import EmbeddingMLP, KeyedDropout, SoftTargetBCE
+from estitchup_pl.model.optimizers import use_plain_kernels
 from estitchup_pl.model.packing import check_finite
 from estitchup_pl.model.scaling import ModalityScaling, Moments, Scaling, check_scaling
-from estitchup_pl.model.schedules import TriangularCycle
+from estitchup_pl.model.schedules import TriangularCycle, build_schedule, lightning_schedule
 from estitchup_pl.model.trained_on import TrainedOn
 from estitchup_pl.seeding import batch_generator, derive_seed, global_seed
 
@@ -160,9 +164,17 @@ class EmbeddingClassifier(pl.LightningModule):
             kwargs: As Lightning takes them: ``map_location``, and arguments that the checkpoint does not hold.
 
         Raises:
-            CheckpointError: If it is not a checkpoint of this class, or holds another network.
+            CheckpointError: If it is not a checkpoint of this class, holds another network, or names a class that is
+                neither of this package nor imported already.
         """
-        return super().load_from_checkpoint(checkpoint_path, **kwargs).eval()
+        local = isinstance(checkpoint_path, str | Path) and "://" not in str(checkpoint_path)
+        hparams = read_checkpoint(checkpoint_path)["hyper_parameters"] if local else {}
+        options = {"weights_only": True, **kwargs}
+        try:
+            with only_known_classes(hparams):
+                return super().load_from_checkpoint(checkpoint_path, **options).eval()
+        except ArgumentError as error:
+            raise CheckpointError(f"{checkpoint_path}: {foreign_hyperparameters(error)}") from error
 
     def describe_data(
         self,
@@ -220,20 +232,15 @@ class EmbeddingClassifier(pl.LightningModule):
     def configure_optimizers(self) -> Optimizer | OptimizerLRSchedulerConfig:
         """Build optimizer and schedule from their factories."""
         optimizer = self.build_optimizer(self.parameters())
+        if self.trainer.gradient_clip_val and str(self.trainer.precision).endswith("-mixed"):
+            use_plain_kernels(optimizer)
         if self.build_lr_scheduler is None:
             return optimizer
-        scheduler = self.build_lr_scheduler(optimizer)
+        scheduler = build_schedule(self.build_lr_scheduler, optimizer, self.trainer)
         if isinstance(scheduler, TriangularCycle):
             scheduler.set_steps_per_epoch(self._steps_per_epoch())
-        every_batch = isinstance(scheduler, CyclicLR | OneCycleLR)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {
-                "scheduler": scheduler,
-                "interval": "step" if every_batch else "epoch",
-                "monitor": scheduler.monitor if isinstance(scheduler, ReduceLROnPlateau) else "val/loss",
-            },
-        }
+        plan: Any = lightning_schedule(scheduler, self.trainer)
+        return {"optimizer": optimizer, "lr_scheduler": plan}
 
     @override
     def on_after_batch_transfer(self, batch: EmbeddingBatch, dataloader_idx: int) -> EmbeddingBatch:
@@ -460,6 +467,11 @@ def _in_evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+paper_optimizer: Final = inspect.signature(EmbeddingClassifier).parameters["optimizer"].default
+"""The default optimizer under a name by which pickle finds it; in the signature jsonargparse reads its arguments."""
+paper_optimizer.__qualname__ = "paper_optimizer"
 
 
 def _is_plain(value: object) -> bool:

@@ -54,10 +54,15 @@ def side_by_side(embeddings: Embeddings | Mapping[str, Embeddings], modalities: 
 
 def _checked(name: str, values: Embeddings, dim: int) -> Tensor:
     if not isinstance(values, Tensor):
-        array = np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except ValueError as error:
+            raise DataError(f"modality {name!r}: expected an array (rows, {dim}), got what is none ({error})") from None
         if array.dtype.kind not in "fiu":
             raise DataError(f"modality {name!r}: expected numbers, got {array.dtype}")
         values = torch.from_numpy(array.astype(np.float32))
+    if values.is_complex() or values.dtype == torch.bool:
+        raise DataError(f"modality {name!r}: expected numbers, got {values.dtype}")
     if values.ndim != 2 or values.shape[-1] != dim:
         raise DataError(f"modality {name!r}: expected (rows, {dim}), got {tuple(values.shape)}")
     return values.float()

@@ -1,9 +1,14 @@
-"""Learning rate schedules that are stated in epochs and stepped every batch."""
+"""Learning rate schedules: one stated in epochs, and what only the trainer can tell to those of PyTorch."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as pl
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CyclicLR
+from torch.optim.lr_scheduler import CyclicLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from estitchup_pl.errors import ConfigError
 
@@ -56,3 +61,44 @@ class TriangularCycle(CyclicLR):
     def set_steps_per_epoch(self, steps_per_epoch: int) -> None:
         """Stretch the cycle to epochs of ``steps_per_epoch`` batches, before the first step is taken."""
         self.total_size = self.cycle_epochs * steps_per_epoch  # type: ignore[assignment]  # need not be whole
+
+
+def build_schedule(build: Callable[..., LRScheduler], optimizer: Optimizer, trainer: pl.Trainer) -> LRScheduler:
+    """Build a schedule; one that has to know the length of the fit, such as ``OneCycleLR``, is told.
+
+    Args:
+        build: Called with the optimizer, and with ``total_steps`` where it fails without.
+        optimizer: The optimizer.
+        trainer: Knows how many steps there are.
+
+    Raises:
+        ConfigError: If the schedule has to know, and the fit has no end of its own.
+    """
+    try:
+        return build(optimizer)
+    except ValueError as error:
+        if "total_steps" not in str(error):
+            raise
+    steps = trainer.estimated_stepping_batches
+    if not 0 < steps < math.inf:
+        raise ConfigError(
+            "the learning rate schedule needs to know how long the fit is: set trainer.max_epochs or trainer.max_steps"
+        )
+    return build(optimizer, total_steps=int(steps))
+
+
+def lightning_schedule(scheduler: LRScheduler, trainer: pl.Trainer) -> dict[str, Any]:
+    """Say when Lightning is to step a schedule, and on what it depends.
+
+    Cyclic and one-cycle schedules step every batch, all others every epoch. ``ReduceLROnPlateau`` steps when there is
+    a new value of what it watches: ``val/loss``, or ``train/loss`` where nothing is validated, unless it names another.
+    """
+    every_batch = isinstance(scheduler, CyclicLR | OneCycleLR)
+    plan: dict[str, Any] = {"scheduler": scheduler, "interval": "step" if every_batch else "epoch"}
+    if isinstance(scheduler, ReduceLROnPlateau):
+        validates = bool(trainer.limit_val_batches)
+        watched = vars(scheduler).get("monitor", "val/loss" if validates else "train/loss")  # Lightning's own has one
+        plan["monitor"] = watched
+        if validates and watched.startswith("val/"):
+            plan["frequency"] = trainer.check_val_every_n_epoch or 1
+    return plan

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from estitchup_pl.errors import StoreError
 from estitchup_pl.store.blocks import checked_blocks, describe_source
 from estitchup_pl.store.creation import write_store
-from estitchup_pl.store.files import ITEMS_NAME, shard_path
+from estitchup_pl.store.files import DAMAGE, ITEMS_NAME, shard_path
 from estitchup_pl.store.header import ModalityInfo, StoreHeader, read_header
 from estitchup_pl.store.items import flags_from_items, name_hint, normalize_items, with_flags
 from estitchup_pl.store.shards import MappedShards, ResidentShards, Shards, chunks
@@ -248,9 +248,11 @@ class EmbeddingStore:
 
     def _parquet(self) -> pq.ParquetFile:
         try:
-            return pq.ParquetFile(self._items_name())
-        except (OSError, pa.ArrowException) as error:
+            file = pq.ParquetFile(self._items_name())
+            _ = file.schema_arrow.names  # of a damaged file they may be no text
+        except DAMAGE as error:
             raise self._unreadable(error) from error
+        return file
 
     def _read_items(self, columns: list[str] | None) -> pa.Table:
         with self._parquet() as file:
@@ -259,9 +261,11 @@ class EmbeddingStore:
                     f"{self._items_name()}: {file.metadata.num_rows} rows, the store's header says {len(self)}"
                 )
             try:
-                return file.read(columns=columns)
-            except (OSError, pa.ArrowException) as error:
+                table = file.read(columns=columns)
+                table.validate(full=True)  # texts are text, and lists end within their values
+            except DAMAGE as error:
                 raise self._unreadable(error) from error
+        return table
 
     def _verified_columns(self) -> pa.Table:
         """Read the whole table once, a part at a time, to see that it can be; keep the required columns."""
@@ -269,9 +273,9 @@ class EmbeddingStore:
             return self._items
         try:
             with self._parquet() as file:
-                for _ in file.iter_batches(batch_size=8192):
-                    pass
-        except (OSError, pa.ArrowException) as error:
+                for batch in file.iter_batches(batch_size=8192):
+                    batch.validate(full=True)
+        except DAMAGE as error:
             raise self._unreadable(error) from error
         return self._read_items([name for name in required_columns(self._header) if name in self.column_names])
 

@@ -22,6 +22,8 @@ ITEMS_NAME: Final = "items.parquet"
 EMBEDDINGS_NAME: Final = "embeddings"
 TEMPORARY_SUFFIX: Final = ".tmp"
 DTYPES: Final = ("float16", "float32")
+DAMAGE: Final = (OSError, pa.ArrowException, ValueError, KeyError, TypeError)
+"""What pyarrow raises for a file that is damaged or not there."""
 
 
 def shard_path(root: Path, modality: str, index: int) -> Path:
@@ -65,6 +67,22 @@ def write_items(root: Path, table: pa.Table) -> None:
     """Write ``items.parquet``, whole or not at all."""
     with atomic_path(Path(root) / ITEMS_NAME) as temporary:
         pq.write_table(table, temporary, compression="zstd", row_group_size=1 << 17)
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a parquet file of a store to its end, with every value checked.
+
+    Raises:
+        StoreError: If it is damaged or not there.
+    """
+    try:
+        table = pq.read_table(path, columns=columns)
+        table.validate(full=True)  # texts are text, and lists end within their values
+        if columns is not None and (missing := [name for name in columns if name not in table.column_names]):
+            raise ValueError(f"it has no column {missing[0]!r}")
+    except DAMAGE as error:
+        raise StoreError(f"{path}: cannot be read ({error}). Restore the file from a copy.") from error
+    return table
 
 
 @contextmanager

@@ -38,7 +38,7 @@ class ModalityInfo:
         revision: Version of the model, where known.
 
     Raises:
-        StoreError: For a ``dim`` below 1 or another ``dtype``.
+        StoreError: For a ``dim`` below 1, another ``dtype``, or what is no text.
     """
 
     dim: int
@@ -52,6 +52,10 @@ class ModalityInfo:
             raise StoreError(f"dim of a modality must be a whole number of at least 1, got {self.dim!r}")
         if self.dtype not in DTYPES:
             raise StoreError(f"dtype of a modality must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        for name in ("encoder", "pooling", "revision"):
+            value = vars(self)[name]
+            if value is not None and not (isinstance(value, str) and _is_text(value)):
+                raise StoreError(f"{name} of a modality must be text or nothing, got {value!a}")
 
 
 @dataclass(frozen=True)
@@ -112,12 +116,17 @@ class StoreHeader:
                 return cls(content["rows"], content["rows_per_shard"], modalities, version)
         except KeyError as error:
             raise StoreError(_damaged(where, f"missing entry {error}")) from error
-        except (TypeError, AttributeError, ValueError) as error:
+        except (TypeError, AttributeError, ValueError, RecursionError) as error:
             raise StoreError(_damaged(where, str(error))) from error
         raise StoreError(
             f"{where}: written in store format {version}; this version of estitchup_pl reads up to {FORMAT_VERSION}. "
             "Upgrade estitchup_pl, or create the store again with this version."
         )
+
+
+def _is_text(value: str) -> bool:
+    """Whether a string can be written: half a character, which JSON allows, cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _modality_from_json(entry: dict[str, Any]) -> ModalityInfo:

@@ -199,13 +199,22 @@ def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[An
     """Read shape, whether in Fortran order, and type from the head of an NPY file; leaves ``file`` behind it.
 
     Raises:
-        ValueError: If this is no NPY file of version 1 or 2.
+        ValueError: If this is no NPY file of version 1 or 2, or its header is damaged.
+        OSError: If it cannot be read.
     """
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"NPY version {version[0]}.{version[1]}")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(file)
+    try:
+        shape, fortran_order, dtype = read(file)
+    except OSError:
+        raise
+    except Exception as error:  # the header is a literal of Python, whose parser fails in many ways
+        raise ValueError(f"its header is damaged: {error}") from error
+    if min(shape, default=0) < 0:
+        raise ValueError(f"its header is damaged: shape {shape}")
+    return shape, fortran_order, dtype
 
 
 def chunks(

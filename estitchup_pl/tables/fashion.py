@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing_extensions import override
 
 from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.tables.reader import ItemReader, kept_columns
-from estitchup_pl.tables.text import is_decoded, open_text, parse_json
+from estitchup_pl.tables.text import HALF_CHARACTER, is_decoded, open_text, parse_json
 
 _BATCH_ROWS: Final = 256
+_IDENTIFIER: Final = re.compile(r"[\w-]+")
 _TITLE: Final = "productDisplayName"
 _COLUMNS: Final = {
     "gender": "gender",
@@ -77,17 +79,19 @@ class FashionProductImages(ItemReader):
             kept_columns(names, (), where)
             full = ((where, line) for where, line in lines if line.strip())
             while some := list(islice(full, _BATCH_ROWS)):
-                rows = [self._item(_fields(where, line, names)) for where, line in some]
+                rows = [self._item(where, _fields(where, line, names)) for where, line in some]
                 yield pa.RecordBatch.from_pylist(rows, schema=_SCHEMA).select(kept)
 
-    def _item(self, fields: dict[str, str]) -> dict[str, str | None]:
+    def _item(self, where: str, fields: dict[str, str]) -> dict[str, str | None]:
+        if not _IDENTIFIER.fullmatch(fields["id"]):
+            raise DataError(f"{where}: expected an id of letters and digits, got {fields['id']!r}; it names files")
         data = self._product(fields["id"])
         image = f"images/{fields['id']}.jpg"
         return {
             "id": fields["id"],
-            "product_type": _text(data.get("productTypeId")),
-            "title": fields[_TITLE] or _text(data.get(_TITLE)),
-            "description": _text(_at(data, "productDescriptors", "description", "value")),
+            "product_type": _text(data.get("productTypeId"), where),
+            "title": fields[_TITLE] or _text(data.get(_TITLE), where),
+            "description": _text(_at(data, "productDescriptors", "description", "value"), where),
             "image": image if (self.root / image).exists() else None,
             **{ours: fields[theirs] or None for theirs, ours in _COLUMNS.items()},
         }
@@ -95,9 +99,12 @@ class FashionProductImages(ItemReader):
     def _product(self, identifier: str) -> dict[str, Any]:
         path = self.root / "styles" / f"{identifier}.json"
         try:
-            data = _at(parse_json(path.read_bytes(), str(path)), "data")
+            content = path.read_bytes()
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        data = _at(parse_json(content, str(path)), "data")
         return data if isinstance(data, dict) else {}
 
 
@@ -118,5 +125,9 @@ def _at(content: Any, *keys: str) -> Any:
     return content
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+def _text(value: Any, where: str) -> str | None:
+    if value is None:
+        return None
+    if found := HALF_CHARACTER.search(str(value)):
+        raise DataError(f"{where}: its file in styles/ holds {found[0]!a}, half a character, which no text can hold")
+    return str(value)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from typing_extensions import override
 
-from estitchup_pl.errors import ConfigError, DataError, StoreError
+from estitchup_pl.errors import ConfigError, DataError, EstitchupError, StoreError
 from estitchup_pl.optional import require
 from estitchup_pl.store import RowSource, name_hint
 from estitchup_pl.tables.imported import Imported
@@ -79,10 +82,9 @@ def open_hugging_face(folder: Path | str, columns: Mapping[str, str], *, drop: C
 def _load(folder: Path, split: str | None) -> Any:
     """Open a data set; several splits become one, with a column ``split``."""
     datasets = require("datasets", "datasets", "reading a Hugging Face data set")
-    try:
+    _check_arrow_files(folder)
+    with _damage_told(folder):
         data = datasets.load_from_disk(str(folder))
-    except Exception as error:  # whatever that package makes of a damaged folder
-        raise DataError(f"{folder}: not a folder that Dataset.save_to_disk wrote, or damaged ({error})") from error
     if not isinstance(data, datasets.DatasetDict):
         return data
     if split is not None:
@@ -101,11 +103,34 @@ def _batches(data: Any, drop: Collection[str], where: Path | str) -> Iterator[pa
     names = data.column_names
     kept = [names[at] for at in kept_columns(names, drop, where)]
     classes = require("datasets", "datasets", "reading a Hugging Face data set").ClassLabel
-    for table in data.select_columns(kept).with_format("arrow").iter(BATCH_ROWS):
-        for at, name in enumerate(table.column_names):
-            if isinstance(feature := data.features[name], classes):
-                table = table.set_column(at, name, _class_names(table[name], feature.names, f"{where}:{name}"))
-        yield from table.replace_schema_metadata(None).combine_chunks().to_batches()
+    with _damage_told(where):
+        for table in data.select_columns(kept).with_format("arrow").iter(BATCH_ROWS):
+            for at, name in enumerate(table.column_names):
+                if isinstance(feature := data.features[name], classes):
+                    table = table.set_column(at, name, _class_names(table[name], feature.names, f"{where}:{name}"))
+            yield from table.replace_schema_metadata(None).combine_chunks().to_batches()
+
+
+@contextmanager
+def _damage_told(where: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except EstitchupError:
+        raise
+    except Exception as error:  # whatever that package makes of a damaged folder
+        raise DataError(
+            f"{where}: not a folder that Dataset.save_to_disk wrote, or damaged ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _check_arrow_files(folder: Path) -> None:
+    """Read all Arrow files to their end in a process of its own: a damaged one, once mapped, ends the process."""
+    paths = "".join(f"{path}\n" for path in sorted(folder.rglob("*.arrow")))
+    command = [sys.executable, "-P", str(Path(__file__).with_name("arrow_check.py"))]
+    checked = subprocess.run(command, input=paths, capture_output=True, text=True, check=False)
+    if checked.returncode:
+        why = checked.stderr.strip().splitlines()[-1:] or [f"reading it ended with status {checked.returncode}"]
+        raise DataError(f"{folder}: damaged ({why[0]}). Copy the folder again.")
 
 
 def _class_names(codes: pa.ChunkedArray, names: Sequence[str], where: str) -> pa.Array:
@@ -147,4 +172,5 @@ class DatasetColumn:
         return self._where if row is None else f"{self._where}, row {row}"
 
     def _lists(self, rows: slice) -> pa.Array:
-        return self._data[rows][self._column].combine_chunks()
+        with _damage_told(self._where):
+            return self._data[rows][self._column].combine_chunks()

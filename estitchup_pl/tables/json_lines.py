@@ -13,10 +13,9 @@ import pyarrow as pa
 
 from estitchup_pl.errors import DataError
 from estitchup_pl.tables.reader import BATCH_ROWS, kept_columns
-from estitchup_pl.tables.text import is_decoded, open_text, parse_json
+from estitchup_pl.tables.text import HALF_CHARACTER, is_decoded, open_text, parse_json
 
 _UNLIKE: Final = (pa.ArrowException, OverflowError)
-_HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")
 _ESCAPED_HALF: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -129,7 +128,7 @@ def _refuse_repeated(names: list[str], where: str) -> None:
 
 def _refuse_half_characters(row: dict[str, Any], where: str) -> None:
     for name, value in row.items():
-        if found := _HALF_CHARACTER.search(json.dumps({name: value}, ensure_ascii=False)):
+        if found := HALF_CHARACTER.search(json.dumps({name: value}, ensure_ascii=False)):
             raise DataError(
                 f"{where}, column {name!a}: {found[0]!a} is half a character, which no text can hold. "
                 "Remove it, or write the whole character."

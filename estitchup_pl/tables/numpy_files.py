@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -37,7 +37,7 @@ class NpyFile:
         except (ValueError, EOFError) as error:
             raise StoreError(f"{self.path}: not an NPY file, or truncated ({error})") from error
         _refuse_objects(self.dtype, self.locate())
-        wanted = offset + int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        wanted = offset + math.prod(self.shape) * self.dtype.itemsize
         if size < wanted:
             raise StoreError(
                 f"{self.path}: truncated, {size} bytes where its header {self.shape} of {self.dtype} needs {wanted}. "
@@ -47,7 +47,10 @@ class NpyFile:
 
     def __getitem__(self, rows: slice, /) -> npt.NDArray[Any]:
         if self._mapped is None:
-            self._mapped = np.load(self.path, mmap_mode="r")
+            try:
+                self._mapped = np.load(self.path, mmap_mode="r")
+            except (OSError, ValueError) as error:
+                raise StoreError(f"{self.path}: cannot be read ({error})") from error
         return self._mapped[rows]
 
     def locate(self, row: int | None = None) -> str:
@@ -112,9 +115,11 @@ def open_npz(path: Path | str, key: str | None = None) -> StreamedRows:
                 raise StoreError(f"{path}: {problem}{name_hint(key or '', keys)}")
             with archive.open(f"{key}.npy") as member:
                 shape, fortran_order, dtype = read_npy_header(member)
+    except StoreError:
+        raise
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror})") from error
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError) as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # each way of packing, and each damage to it, fails with an exception of its own
         raise StoreError(f"{path}: not an NPZ file, or truncated ({error})") from error
     where = f"{path}:{key}"
     _refuse_objects(dtype, where)
@@ -136,7 +141,9 @@ def _npz_blocks(path: Path, key: str, where: str) -> Iterator[npt.NDArray[Any]]:
                         f"{where}: truncated after row {first + len(values) // (dim * dtype.itemsize) - 1}"
                     )
                 yield np.frombuffer(values, dtype).reshape(count, dim)
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except StoreError:
+        raise
+    except Exception as error:  # each way of packing, and each damage to it, fails with an exception of its own
         raise StoreError(f"{where}: damaged ({error})") from error
 
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from estitchup_pl.errors import DataError, StoreError
 from estitchup_pl.store import name_hint
 from estitchup_pl.store.blocks import block_rows
+from estitchup_pl.store.files import DAMAGE
 from estitchup_pl.tables.lists import check_list_type, first_length, list_rows
 from estitchup_pl.tables.reader import BATCH_ROWS, kept_columns
 from estitchup_pl.tables.streams import StreamedRows
@@ -82,10 +83,12 @@ class ParquetParts:
             here = [name for name in self.schema.names if name in file.schema_arrow.names]
             try:
                 for batch in file.iter_batches(rows, columns=here):
+                    batch.validate(full=True)  # texts are text, and lists end within their values
                     yield _fitted(batch, self.schema)
                     done += batch.num_rows
-            except (OSError, pa.ArrowException) as error:
-                raise DataError(f"{path}: damaged after row {done - 1} ({error}). Copy the file again.") from error
+            except DAMAGE as error:
+                after = f"after row {done - 1}" if done else "in its first rows"
+                raise DataError(f"{path}: damaged {after} ({error}). Copy the file again.") from error
 
 
 def open_parquet_column(path: Path | str, column: str) -> StreamedRows:
@@ -117,9 +120,11 @@ def _blocks(parts: ParquetParts, column: str, dim: int, dtype: np.dtype[Any]) ->
 
 def _opened(path: Path) -> pq.ParquetFile:
     try:  # without pre-buffering: it would read a file as a whole, ahead of what is asked for
-        return pq.ParquetFile(path, pre_buffer=False)
-    except (OSError, pa.ArrowException) as error:
+        file = pq.ParquetFile(path, pre_buffer=False)
+        _ = file.schema_arrow.names  # of a damaged file they may be no text
+    except DAMAGE as error:
         raise DataError(f"{path}: cannot be read as parquet ({error})") from error
+    return file
 
 
 def _continued(schema: pa.Schema, fields: Sequence[pa.Field], file: Path) -> pa.Schema:

@@ -15,6 +15,9 @@ from typing import IO, Any, Final, cast
 
 from estitchup_pl.errors import DataError
 
+HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")
+"""What JSON may hold and no file of text can."""
+
 _UNDECODED: Final = re.compile("[\udc80-\udcff]")
 
 

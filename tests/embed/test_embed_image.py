@@ -209,7 +209,7 @@ def test_pictures_from_a_folder_a_zip_and_a_binary_column_are_the_same(tmp_path:
         "folder": {"column": "path", "root": str(tmp_path)},
         "zip": {"column": "path", "root": str(tmp_path / "all.zip")},
         "pattern": {"column": "id", "root": str(tmp_path), "pattern": "pictures/{}.png"},
-        "absolute": {"column": "absolute", "root": "."},
+        "absolute": {"column": "absolute", "root": str(tmp_path)},
         "binary": {"column": "bytes"},
         "cell": {"column": "cell"},
     }

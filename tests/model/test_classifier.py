@@ -182,7 +182,7 @@ def test_a_checkpoint_of_another_scaling_is_refused_on_resuming(tmp_path: Path) 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "hyper_parameters": {}, "pytorch-lightning_version": "2.6.0"}, tmp_path / "x.ckpt")
-    with pytest.raises(CheckpointError, match="not a checkpoint of EmbeddingClassifier"):
+    with pytest.raises(CheckpointError, match="not one of an EmbeddingClassifier that has been fitted"):
         EmbeddingClassifier.load_from_checkpoint(
             tmp_path / "x.ckpt", class_names=["a"], modalities={"title": 2}, network=SMALL
         )
