@@ -16,12 +16,16 @@ from typing_extensions import override
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.seeding import run_seed
 from estitchup_pl.stacking.compiling import Compile, choose_compile
+from estitchup_pl.stacking.device import choose_precision, device_of
 from estitchup_pl.stacking.program import Program
 from estitchup_pl.stacking.recipe import Recipe, read_recipe
 from estitchup_pl.stacking.run import FittedRun, Run
 
-CPU_RUNS = 6
-"""Runs that a program on a CPU takes: more only crowd its caches."""
+CPU_RUNS = 2
+"""Runs that a program on a CPU takes at least."""
+
+CPU_WEIGHTS = 1_000_000
+"""Weights of all runs that a program on a CPU takes where they are small: more only crowd its caches."""
 
 MEMORY_SHARE = 0.5
 """Share of the free memory that a stack may take."""
@@ -51,7 +55,8 @@ def fit_runs(
         stack_size: Runs that are fitted at once; ``"auto"`` takes what pays on the device and fits its memory.
         accelerator: As for :class:`lightning.pytorch.Trainer`.
         devices: As for :class:`lightning.pytorch.Trainer`; on several, runs are fitted one by one.
-        precision: As for :class:`lightning.pytorch.Trainer`.
+        precision: As for :class:`lightning.pytorch.Trainer`; ``"auto"`` is ``"bf16-mixed"`` where the device has
+            instructions for it, else ``"32-true"``.
         compile: ``"graph"`` makes each step one launch on a GPU, ``"inductor"`` also fuses what it is made of (after
             some seconds of compiling), ``"none"`` neither; ``"auto"`` is ``"inductor"`` on a GPU, ``"none"`` on a CPU.
 
@@ -67,6 +72,7 @@ def fit_runs(
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"two runs are called {name!r}: give each a name of its own")
+    precision = choose_precision(precision, device_of(accelerator))
     fabric = Fabric(accelerator=accelerator, devices=1, precision=precision if precision in PRECISIONS else "32-true")
     compile = choose_compile(compile, fabric.device)
     trainer = {"max_epochs": max_epochs, "accelerator": accelerator, "devices": devices, "precision": precision}
@@ -85,7 +91,7 @@ def _fit_all(
     for _, group in groupby(known, key=lambda pair: pair[1].shape):
         waiting = list(group)
         while waiting:
-            size = _affordable(waiting[0][0], fabric.device) if stack_size == "auto" else stack_size
+            size = affordable(waiting[0][0], fabric.device) if stack_size == "auto" else stack_size
             stack, waiting = waiting[:size], waiting[size:]
             yield from fit_stack(stack, trainer["max_epochs"], fabric, compile)
     for run, recipe in recipes.items():
@@ -181,14 +187,19 @@ def _warn_of_divergence(run: Run, epoch: int) -> None:
     )
 
 
-def _affordable(run: Run, device: torch.device) -> int:
-    """Estimate how many runs like this one the device takes at once."""
+def affordable(run: Run, device: torch.device) -> int:
+    """Estimate how many runs like this one pay at once on a device."""
+    weights, dim = count_weights(run), sum(run.data.modalities.values())
     if device.type != "cuda":
-        return CPU_RUNS
-    classes = len(run.data.labels.present(run.data.parts.train))
-    dim = sum(run.data.modalities.values())
-    with torch.device("meta"):
-        weights = sum(weight.numel() for weight in run.model.build_network(dim, classes).parameters())
+        return max(CPU_RUNS, CPU_WEIGHTS // weights)
     # Weights, gradients, two moments and the products of a step; a batch and what mixing makes of it.
     needed = 4 * (6 * weights + 6 * run.data.batch_size * dim)
     return max(1, int(MEMORY_SHARE * torch.cuda.mem_get_info(device)[0] / needed))
+
+
+def count_weights(run: Run) -> int:
+    """Number of weights that the network of a run has."""
+    classes = len(run.data.labels.present(run.data.parts.train))
+    with torch.device("meta"):
+        network = run.model.build_network(sum(run.data.modalities.values()), classes)
+    return sum(weight.numel() for weight in network.parameters())

@@ -19,6 +19,9 @@ from estitchup_pl.study.methods import MODEL, Method, Model, NetworkMethod
 PAPER_METHODS: Final = ("Control", "Soft Control", "E-Mixup", "E-Stitchup", "Soft E-Mixup", "Soft E-Stitchup")
 """The six methods of the paper, in the order of its tables."""
 
+Backend = Literal["loky", "ray", "dask"]
+"""Backends of joblib that run workers."""
+
 SPLIT: Final = "estitchup_pl.data.TrialSplit"
 METHOD: Final = "estitchup_pl.study.NetworkMethod"
 
@@ -115,8 +118,14 @@ class StudyConfig:
         control: The method that the others are compared with; the first one if there is none of this name.
         selection: How the values of a grid are chosen.
         stack_size: Fits that are trained at once; ``"auto"`` for what pays on the device.
+        workers: Processes that share the fits; on a CPU each has one thread. 1 fits in this process; ``"auto"`` is one
+            for each core or GPU, and this process alone where the fits of a stage are too few to pay for starting
+            them. Results do not depend on it.
+        backend: Who runs the processes: joblib's own ``"loky"``, or the ``"ray"`` or ``"dask"`` of a cluster, whose
+            workers all see the folder, the store and the working directory.
         accelerator: As for :class:`lightning.pytorch.Trainer`.
-        precision: As for :class:`lightning.pytorch.Trainer`.
+        precision: As for :class:`lightning.pytorch.Trainer`; ``"auto"`` is ``"bf16-mixed"`` where the processor or GPU
+            has instructions for it, else ``"32-true"``.
         wandb: Reports to Weights & Biases.
 
     Raises:
@@ -142,6 +151,8 @@ class StudyConfig:
     control: str = "Control"
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     stack_size: int | Literal["auto"] = "auto"
+    workers: int | Literal["auto"] = "auto"
+    backend: Backend = "loky"
     accelerator: str = "auto"
     precision: str = "32-true"
     wandb: WandbConfig = field(default_factory=WandbConfig)
@@ -151,6 +162,8 @@ class StudyConfig:
         for option in ("trials", "repeats", "epochs", "batch_size", "curve_every"):
             if getattr(self, option) < 1:
                 raise ConfigError(f"{option} must be at least 1, got {getattr(self, option)}")
+        if self.workers != "auto" and self.workers < 1:
+            raise ConfigError(f'workers must be at least 1, or "auto", got {self.workers}')
         methods = {**self.methods, **self.more_methods}
         if not methods:
             raise ConfigError("methods: expected at least one, got none")

@@ -7,7 +7,6 @@ from lightning.pytorch.utilities import rank_zero_warn
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.evaluation import evaluate
 from estitchup_pl.study.final import FinalFits
-from estitchup_pl.study.fitting import fitted
 from estitchup_pl.study.folder import StudyFolder
 from estitchup_pl.study.resuming import check_unchanged, write_trials
 from estitchup_pl.study.selection import Selection
@@ -15,6 +14,7 @@ from estitchup_pl.study.stage import Reporter, Stage, silent
 from estitchup_pl.study.study import Study
 from estitchup_pl.study.thresholds import Thresholds
 from estitchup_pl.study.tracking import check_wandb
+from estitchup_pl.study.workers import Crew
 
 
 def run_study(config: StudyConfig, folder: StudyFolder, report: Reporter = silent) -> StudyFolder:
@@ -50,8 +50,9 @@ def run_study(config: StudyConfig, folder: StudyFolder, report: Reporter = silen
         },
     )
     folder.write_header(study.header())
-    for stage in (selection, thresholds, final):
-        _run(stage, study, report)
+    with Crew(config) as crew:
+        for stage in (selection, thresholds, final):
+            _run(stage, study, report, crew)
     folder.write_table("results.parquet", evaluate(folder, study.metrics))
     runs = [(name, trial) for name in config.methods for trial in range(config.trials)]
     lost = [f"{name}, trial {trial}" for name, trial in runs if folder.record(name, trial).diverged]
@@ -60,9 +61,8 @@ def run_study(config: StudyConfig, folder: StudyFolder, report: Reporter = silen
     return folder
 
 
-def _run(stage: Stage, study: Study, report: Reporter) -> None:
+def _run(stage: Stage, study: Study, report: Reporter, crew: Crew) -> None:
     if jobs := list(stage.jobs(study)):
         tick = report(stage, len(jobs), stage.epochs(study.config))
-        for fit in fitted(study, stage, jobs, tick):
-            stage.keep(study, fit)
+        crew.fit(study, stage, jobs, tick)
     stage.finish(study)

@@ -12,7 +12,19 @@ from estitchup_pl.errors import ConfigError
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.folder import StudyFolder, slug
 
-_FREE: Final = {"name", "trials", "methods", "metrics", "more_metrics", "control", "stack_size", "accelerator", "wandb"}
+_FREE: Final = {
+    "name",
+    "trials",
+    "methods",
+    "metrics",
+    "more_metrics",
+    "control",
+    "stack_size",
+    "workers",
+    "backend",
+    "accelerator",
+    "wandb",
+}
 """Options that change nothing about a run that is there; methods are compared one by one."""
 
 

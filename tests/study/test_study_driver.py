@@ -172,7 +172,7 @@ def test_fits_are_stacked_by_as_many_as_were_asked_for(tmp_path: Path, monkeypat
     monkeypatch.setattr(fitting, "fit_runs", spy)
     run_study(digits_config(trials=1, epochs=1, stack_size=3), StudyFolder(tmp_path))
     # Two candidates, two methods in two repeats, and two final fits.
-    assert stacks == [(2, 3), (4, 3), (2, 3)]
+    assert stacks == [(2, 3), (3, 3), (1, 3), (2, 3)]
 
 
 class Exploding(pl.Callback):
