@@ -19,16 +19,21 @@ from blobs import blobs_store
 from training import SMALL, classifier, data, trainer, weights
 
 from estitchup_pl import EmbeddingClassifier
-from estitchup_pl.callbacks import EMixup, EStitchup, LabelSoftening, OODThreshold, PredictionWriter
+from estitchup_pl.callbacks import Calibration, EMixup, EStitchup, LabelSoftening, OODThreshold, PredictionWriter
 from estitchup_pl.data.splits import ThresholdSplit, TrialSplit
+from estitchup_pl.model import MaxProbability, NeighborDistance, SumOfScores
 
 METHODS = {
     "control": list,
     "soft_e_mixup": lambda: [EMixup(), LabelSoftening()],
     "e_stitchup": lambda: [EStitchup(), OODThreshold()],
+    "sum": lambda: [OODThreshold(score=SumOfScores([MaxProbability(), NeighborDistance(k=3)])), Calibration()],
 }
 ODD = 137
 """Rows of the store that are evaluated; they do not divide evenly among processes or batches."""
+
+
+SPLIT = ThresholdSplit(TrialSplit(0, 0.6), held_out=2)
 
 
 def several() -> dict[str, object]:
@@ -39,13 +44,22 @@ def several() -> dict[str, object]:
 
 def fit(folder: Path, callbacks: list[pl.Callback], epochs: int, checkpoint: Path | None = None) -> EmbeddingClassifier:
     """Fit a small classifier, from a checkpoint on if there is one."""
-    split = ThresholdSplit(TrialSplit(0, 0.6), held_out=2)
     model = classifier(scaling="standardize")
-    rows = data(split=split, store=blobs_store(ODD), batch_size=8)
+    rows = data(split=SPLIT, store=blobs_store(ODD), batch_size=8)
     run = trainer(folder, epochs, callbacks=callbacks, **several())
     run.fit(model, rows, ckpt_path=checkpoint, weights_only=True)
     run.save_checkpoint(folder / f"epoch-{epochs}.ckpt")
     return model
+
+
+def everything(model: EmbeddingClassifier) -> dict[str, torch.Tensor]:
+    """Weights, and all that the decision has learnt."""
+    return {**weights(model), "threshold": torch.tensor(model.threshold)}
+
+
+def same(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Tell whether two tensors hold the same, "not a number" where the other does."""
+    return first.shape == second.shape and torch.equal(first.nan_to_num(7), second.nan_to_num(7))
 
 
 def resume(folder: Path) -> dict[str, bool]:
@@ -53,11 +67,11 @@ def resume(folder: Path) -> dict[str, bool]:
     equal = {}
     for name, callbacks in METHODS.items():
         place = folder / name
-        whole = weights(fit(place, callbacks(), epochs=3))
+        whole = everything(fit(place, callbacks(), epochs=3))
         fit(place, callbacks(), epochs=1)
         torch.rand(17)  # a new process has drawn other numbers
-        resumed = weights(fit(place, callbacks(), epochs=3, checkpoint=place / "epoch-1.ckpt"))
-        equal[name] = whole.keys() == resumed.keys() and all(torch.equal(whole[key], resumed[key]) for key in whole)
+        resumed = everything(fit(place, callbacks(), epochs=3, checkpoint=place / "epoch-1.ckpt"))
+        equal[name] = whole.keys() == resumed.keys() and all(same(whole[key], resumed[key]) for key in whole)
     return equal
 
 

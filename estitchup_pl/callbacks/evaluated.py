@@ -59,19 +59,22 @@ class RowCollector(Metric):
     def __init__(self, keeps_embeddings: bool) -> None:
         super().__init__(dist_sync_fn=gather_rows)
         self.keeps_embeddings = keeps_embeddings
-        for name in EvaluatedRows._fields:
+        for name in EvaluatedRows._fields[not keeps_embeddings :]:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, batch: EmbeddingBatch, logits: Tensor) -> None:
         """Take in a batch and its logits ``(batch, classes)``."""
-        self.embeddings.append(batch.embeddings if self.keeps_embeddings else batch.embeddings[:, :0])
+        if self.keeps_embeddings:
+            self.embeddings.append(batch.embeddings)
         self.logits.append(logits)
         self.labels.append(batch.labels)
         self.rows.append(batch.rows)
 
     def of_this_process(self) -> EvaluatedRows:
         """The rows that this process has seen, in the order in which they came."""
-        return EvaluatedRows(*(dim_zero_cat(part) for part in (self.embeddings, self.logits, self.labels, self.rows)))
+        logits, labels, rows = (dim_zero_cat(part) for part in (self.logits, self.labels, self.rows))
+        embeddings = dim_zero_cat(self.embeddings) if self.keeps_embeddings else logits.new_empty(len(rows), 0)
+        return EvaluatedRows(embeddings, logits, labels, rows)
 
     @override
     def compute(self) -> EvaluatedRows:
