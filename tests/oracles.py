@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 from sklearn import covariance
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 NONE = -1
 Array = NDArray[np.generic]
@@ -263,6 +263,83 @@ def row_scores(probabilities: Array, labels: Array, none_scores: Array | None = 
             auroc[row] = wins / len(others) if len(others) else np.nan
             precision[row] = positive[scores >= scores[row]].mean()
     return auroc, precision
+
+
+def none_detection(none_scores: Array, labels: Array) -> tuple[float, float, float]:
+    is_none = labels == NONE
+    if len(set(is_none.tolist())) < 2:
+        return np.nan, np.nan, np.nan
+    false_positives, true_positives, _ = roc_curve(is_none, none_scores, drop_intermediate=False)
+    fpr95 = false_positives[true_positives >= 0.95 - 1e-12][0]
+    return roc_auc_score(is_none, none_scores), average_precision_score(is_none, none_scores), fpr95
+
+
+def none_detection_of(probabilities: Array, labels: Array, none_scores: Array | None = None) -> tuple[float, ...]:
+    scores = 1 - probabilities.astype(float).max(axis=1) if none_scores is None else none_scores
+    return none_detection(scores, labels)
+
+
+def accepted_accuracy(acceptance: Array, correct: Array, threshold: float) -> tuple[float, float]:
+    accepted = [
+        row for row, value in enumerate(acceptance) if np.isnan(threshold) or value > value.dtype.type(threshold)
+    ]
+    accuracy = float(np.mean(correct[accepted])) if accepted else np.nan
+    return accuracy, len(accepted) / len(correct) if len(correct) else np.nan
+
+
+def risk_coverage(acceptance: Array, correct: Array) -> tuple[Array, Array]:
+    points = []
+    for least in sorted(set(acceptance.tolist()), reverse=True):
+        accepted = acceptance >= least
+        points.append((accepted.mean(), 1 - correct[accepted].mean()))
+    return tuple(np.array(points).reshape(-1, 2).T)
+
+
+def risk_areas(acceptance: Array, correct: Array) -> tuple[float, float]:
+    """Accept one row after the other; of equal ones each a share of all their errors, the mean over their orders."""
+    rows, errors, curve = len(acceptance), 0.0, []
+    if rows < 2:
+        return np.nan, np.nan
+    for row in np.argsort(-acceptance.astype(float), kind="stable"):
+        errors += 1 - correct[acceptance == acceptance[row]].mean()
+        curve.append((errors / (len(curve) + 1), errors / rows))
+    coverage = np.arange(1, rows + 1) / rows
+    aurc, augrc = (np.trapezoid(values, coverage) / (1 - 1 / rows) for values in np.array(curve).T)
+    return aurc, augrc
+
+
+def over_decisions(
+    oracle: Callable[..., Any], probabilities: Array, labels: Array, none_scores: Array | None, *more: Any
+) -> Any:
+    return oracle(acceptance(probabilities, none_scores), top_label(probabilities, labels)[1], *more)
+
+
+def brier_score(probabilities: Array, labels: Array) -> float:
+    known = labels != NONE
+    targets = np.eye(probabilities.shape[1])[labels[known]]
+    return float(np.mean(((probabilities[known] - targets) ** 2).sum(axis=1))) if known.any() else np.nan
+
+
+def negative_log_likelihood(probabilities: Array, labels: Array) -> float:
+    known = labels != NONE
+    if not known.any():
+        return np.nan
+    margin = 2.0**-23
+    targets, clipped = np.eye(probabilities.shape[1])[labels[known]], probabilities[known].astype(float)
+    likelihood = np.where(targets, np.clip(clipped, margin, 1 - margin), 1 - np.clip(clipped, margin, 1 - margin))
+    return float(-np.log(likelihood).sum(axis=1).mean())
+
+
+def weighted_correlation(counts: Array, confidence: Array, accuracy: Array) -> float:
+    """Pearson's correlation of the rows, each with the mean confidence and accuracy of its bin."""
+    rows = [np.repeat(values, counts.astype(int)) for values in (confidence, accuracy)]
+    if not len(rows[0]) or min(len(set(values.tolist())) for values in rows) < 2:
+        return np.nan
+    return float(np.corrcoef(*rows)[0, 1])
+
+
+def binned_correlation(bins: Sequence[Array], weighted: bool) -> Array:
+    return over_last_axis(weighted_correlation if weighted else correlation, bins)
 
 
 def temperature_loss(logits: Array, labels: Array, temperature: float) -> float:

@@ -312,6 +312,15 @@ def gaussian_oracle(rows: np.ndarray, gaussians: tuple[np.ndarray, np.ndarray]) 
 
 
 FUNCTIONS: dict[str, Case] = {
+    "accepted_accuracy": Case(lambda inputs: (*inputs.top(), inputs.pick(*TIES, np.nan)), oracles.accepted_accuracy),
+    "brier_score": Case(Inputs.predictions, oracles.brier_score),
+    "negative_log_likelihood": Case(Inputs.predictions, oracles.negative_log_likelihood),
+    "none_detection": Case(
+        lambda inputs: (inputs.unit(inputs.rows), inputs.integers(-1, inputs.classes, inputs.rows)),
+        oracles.none_detection,
+    ),
+    "risk_areas": Case(Inputs.top, oracles.risk_areas),
+    "risk_coverage": Case(Inputs.top, oracles.risk_coverage),
     "acceptance": Case(lambda inputs: (inputs.unit(inputs.rows, inputs.classes), inputs.scores()), oracles.acceptance),
     "adaptive_calibration_error": Case(Inputs.top_and_bins, oracles.adaptive_calibration_error),
     "apply_affine": Case(
@@ -338,7 +347,7 @@ FUNCTIONS: dict[str, Case] = {
         options=lambda inputs: {"generator": inputs.generator()},
     ),
     "binned_calibration_error": Case(Inputs.bins, lambda bins: oracles.over_last_axis(oracles.calibration_error, bins)),
-    "binned_correlation": Case(Inputs.bins, lambda bins: oracles.over_last_axis(oracles.correlation, bins)),
+    "binned_correlation": Case(lambda inputs: (*inputs.bins(), inputs.pick(*BOTH)), oracles.binned_correlation),
     "class_means": Case(Inputs.labelled, check=close_to(oracles.class_means)),
     "bounded_error_threshold": Case(
         lambda inputs: (*inputs.many_decisions(), inputs.pick(0.05, 0.3), inputs.pick(0.5, 0.95), inputs.pick(*BOTH)),
@@ -487,6 +496,20 @@ def over_top_label(oracle: Callable[..., Any], known_only: bool = False) -> Call
 
 
 METRICS: dict[str, list[tuple[Metric, Callable[..., Any]]]] = {
+    "AcceptedAccuracy": [
+        (
+            metrics.AcceptedAccuracy(threshold),
+            lambda *rows, threshold=threshold: oracles.over_decisions(oracles.accepted_accuracy, *rows, threshold),
+        )
+        for threshold in (0.5, np.nan)
+    ],
+    "BrierScore": [(metrics.BrierScore(), lambda *rows: oracles.brier_score(*rows[:2]))],
+    "NegativeLogLikelihood": [
+        (metrics.NegativeLogLikelihood(), lambda *rows: oracles.negative_log_likelihood(*rows[:2]))
+    ],
+    "NoneDetection": [(metrics.NoneDetection(), lambda *rows: oracles.none_detection_of(*rows)[:2])],
+    "NoneFalsePositives": [(metrics.NoneFalsePositives(), lambda *rows: oracles.none_detection_of(*rows)[2:])],
+    "SelectiveRisk": [(metrics.SelectiveRisk(), lambda *rows: oracles.over_decisions(oracles.risk_areas, *rows))],
     "AdaptiveCalibrationError": [
         (metrics.AdaptiveCalibrationError(), over_top_label(oracles.adaptive_calibration_error))
     ],
@@ -499,6 +522,12 @@ METRICS: dict[str, list[tuple[Metric, Callable[..., Any]]]] = {
             over_top_label(oracles.confidence_accuracy_correlation, known_only),
         )
         for known_only in (False, True)
+    ]
+    + [
+        (
+            metrics.ConfidenceAccuracyCorrelation(weighted=True),
+            over_top_label(lambda *rows: oracles.weighted_correlation(*oracles.reliability_bins(*rows))),
+        )
     ],
     "ExpectedCalibrationError": [
         (
@@ -520,8 +549,8 @@ METRICS: dict[str, list[tuple[Metric, Callable[..., Any]]]] = {
     "WeightedAUROC": [(metrics.WeightedAUROC(), lambda *rows: oracles.weighted_auroc_aupr(*rows)[0])],
     "WeightedRanking": [(metrics.WeightedRanking(), oracles.weighted_auroc_aupr)],
 }
-OTHER_METRICS = {"RowMetric", "ConfidenceThreshold"}
-"""The base class, and the one whose rows must hold both kinds, which has a test of its own below."""
+OTHER_METRICS = {"RowMetric", "ThresholdMetric", "NoneMetric", "ConfidenceThreshold"}
+"""The base classes, and the one whose rows must hold both kinds, which has a test of its own below."""
 
 
 def as_numpy(values: Any) -> Any:

@@ -37,6 +37,13 @@ def build_metrics() -> dict[str, Metric]:
         "accuracy": metrics.NoneAwareAccuracy(threshold=0.9),
         "correlation": metrics.ConfidenceAccuracyCorrelation(),
         "correlation_known": metrics.ConfidenceAccuracyCorrelation(known_only=True),
+        "correlation_weighted": metrics.ConfidenceAccuracyCorrelation(weighted=True),
+        "accepted": metrics.AcceptedAccuracy(threshold=0.9),
+        "none": metrics.NoneDetection(),
+        "none_fpr": metrics.NoneFalsePositives(),
+        "risk": metrics.SelectiveRisk(),
+        "brier": metrics.BrierScore(),
+        "nll": metrics.NegativeLogLikelihood(),
         "diagram": metrics.ReliabilityDiagram(),
         "ece": metrics.ExpectedCalibrationError(),
         "ece_known": metrics.ExpectedCalibrationError(known_only=True),
@@ -47,7 +54,8 @@ def build_metrics() -> dict[str, Metric]:
 
 def compute_expected(name: str, preds: Tensor, target: Tensor, scores: Tensor | None = None) -> object:
     confidence, correct = functional.top_label(preds, target)
-    known = target >= 0
+    known, accepted = target >= 0, functional.acceptance(preds, scores)
+    detection = functional.none_detection(1 - preds.double().amax(1) if scores is None else scores, target)
     auroc, aupr = functional.weighted_auroc_aupr(preds, target, scores)
     return {
         "auroc": auroc,
@@ -57,6 +65,18 @@ def compute_expected(name: str, preds: Tensor, target: Tensor, scores: Tensor | 
         "top_one": functional.none_aware_accuracy(preds, target, 0.0)._asdict(),
         "correlation": functional.confidence_accuracy_correlation(confidence, correct, 10),
         "correlation_known": functional.confidence_accuracy_correlation(confidence[known], correct[known], 10),
+        "correlation_weighted": functional.confidence_accuracy_correlation(confidence, correct, 10, weighted=True),
+        "accepted": dict(
+            zip(("accuracy_accepted", "coverage"), functional.accepted_accuracy(accepted, correct, 0.9), strict=True)
+        ),
+        "accept_all": dict(
+            zip(("accuracy_accepted", "coverage"), functional.accepted_accuracy(accepted, correct, 0.0), strict=True)
+        ),
+        "none": {"none_auroc": detection.auroc, "none_ap": detection.average_precision},
+        "none_fpr": {"none_fpr95": detection.fpr95},
+        "risk": functional.risk_areas(accepted, correct)._asdict(),
+        "brier": functional.brier_score(preds, target),
+        "nll": functional.negative_log_likelihood(preds, target),
         "diagram": functional.reliability_bins(confidence, correct, 10),
         "ece": functional.expected_calibration_error(confidence, correct, 15),
         "ece_known": functional.expected_calibration_error(confidence[known], correct[known], 15),
@@ -126,7 +146,7 @@ class TestEveryMetric:
         with pytest.warns(UserWarning, match="was called before the ``update`` method"):
             value = metric.compute()
         values = value.values() if isinstance(value, dict) else value[1:] if isinstance(value, tuple) else [value]
-        assert all(bool(torch.as_tensor(each).isnan().all()) for each in values)
+        assert all(bool(torch.as_tensor(each).isnan().all()) for each in values), values
 
     def test_survives_pickling_and_copying(self, name):
         preds, target, rows = draw_rows(20)
@@ -282,6 +302,32 @@ class TestOptions:
             metric.threshold = threshold
 
 
+class TestNoneGroups:
+    def test_each_group_stands_against_all_known_rows(self):
+        preds, target, rows = draw_rows(300)
+        scores, numbers = draw_scores(300), rows + 1000
+        near = numbers[::3]  # known rows among them do not matter
+        for metric in (metrics.NoneDetection({"near": near}), metrics.NoneFalsePositives({"near": near})):
+            order = torch.randperm(300, generator=torch.Generator().manual_seed(0))
+            metric.update(preds[order], target[order], numbers[order], none_scores=scores[order])
+            kept = (target >= 0) | torch.isin(numbers, near)
+            expected = functional.none_detection(scores[kept], target[kept])
+            overall = functional.none_detection(scores, target)
+            for name, value in metric.compute().items():
+                field = {"auroc": "auroc", "ap": "average_precision", "fpr95": "fpr95"}[name.split("/")[0][5:]]
+                assert_equal(value, getattr(expected if name.endswith("/near") else overall, field))
+                assert getattr(expected, field) != getattr(overall, field)
+
+    def test_groups_count_at_once_and_one_without_rows_has_no_value(self):
+        metric = metrics.NoneDetection()
+        metric.update(*draw_rows(50))
+        assert set(metric.compute()) == {"none_auroc", "none_ap"}
+        metric.groups = {"far": torch.tensor([10_000])}
+        values = metric.compute()
+        assert set(values) == {"none_auroc", "none_ap", "none_auroc/far", "none_ap/far"}
+        assert bool(values["none_auroc/far"].isnan())
+
+
 class TestCollection:
     def test_defaults_are_the_ones_that_the_page_lists(self):
         preds, target, rows = draw_rows(60)
@@ -294,9 +340,15 @@ class TestCollection:
                 "auroc": auroc,
                 "aupr": aupr,
                 "ece": compute_expected("ece", preds, target),
+                "ece_id": compute_expected("ece_known", preds, target),
                 "correlation": compute_expected("correlation", preds, target),
                 "correlation_id": compute_expected("correlation_known", preds, target),
+                "correlation_weighted": compute_expected("correlation_weighted", preds, target),
                 **accuracies,
+                **compute_expected("accept_all", preds, target),
+                **compute_expected("none", preds, target),
+                **compute_expected("none_fpr", preds, target),
+                **compute_expected("risk", preds, target),
             },
         )
 

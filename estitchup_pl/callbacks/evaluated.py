@@ -11,7 +11,7 @@ from torchmetrics.utilities import dim_zero_cat
 from typing_extensions import override
 
 from estitchup_pl.batch import EmbeddingBatch
-from estitchup_pl.metrics import gather_rows
+from estitchup_pl.metrics.rows import gather_rows
 
 
 class EvaluatedRows(NamedTuple):

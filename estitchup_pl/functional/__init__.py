@@ -22,6 +22,7 @@ from estitchup_pl.functional.calibration import (
     reliability_bins,
     top_label,
 )
+from estitchup_pl.functional.detection import NoneDetectionScores, none_detection
 from estitchup_pl.functional.gaussians import (
     Gaussians,
     fit_gaussians,
@@ -59,6 +60,7 @@ from estitchup_pl.functional.ood import (
     select_threshold,
     threshold_curves,
 )
+from estitchup_pl.functional.proper import brier_score, negative_log_likelihood
 from estitchup_pl.functional.ranking import (
     RankingScores,
     RowScores,
@@ -68,6 +70,14 @@ from estitchup_pl.functional.ranking import (
     weighted_aupr,
     weighted_auroc,
     weighted_auroc_aupr,
+)
+from estitchup_pl.functional.risk import (
+    AcceptedAccuracy,
+    RiskAreas,
+    RiskCoverage,
+    accepted_accuracy,
+    risk_areas,
+    risk_coverage,
 )
 from estitchup_pl.functional.scores import (
     disagreement,
@@ -88,6 +98,7 @@ from estitchup_pl.functional.vector_scaling import Affine, apply_affine, fit_pla
 __all__ = [
     "FEW_NONE_ROWS",
     "HEURISTICS",
+    "AcceptedAccuracy",
     "Affine",
     "Gaussians",
     "Heuristic",
@@ -96,12 +107,16 @@ __all__ = [
     "LogitNorm",
     "Neighbors",
     "NoneAwareAccuracies",
+    "NoneDetectionScores",
     "RankingScores",
     "ReliabilityBins",
+    "RiskAreas",
+    "RiskCoverage",
     "RowScores",
     "ThresholdCurves",
     "ThresholdInterval",
     "acceptance",
+    "accepted_accuracy",
     "adaptive_calibration_error",
     "apply_affine",
     "apply_isotonic",
@@ -110,6 +125,7 @@ __all__ = [
     "binned_calibration_error",
     "binned_correlation",
     "bounded_error_threshold",
+    "brier_score",
     "class_means",
     "classwise_calibration_error",
     "confidence_accuracy_correlation",
@@ -138,14 +154,18 @@ __all__ = [
     "modality_stitch",
     "moments",
     "nearest_mean_distance",
+    "negative_log_likelihood",
     "neighbor_distance",
     "none_aware_accuracy",
+    "none_detection",
     "none_score",
     "normalize_logits",
     "ranking_scores",
     "reject",
     "relative_mahalanobis_distance",
     "reliability_bins",
+    "risk_areas",
+    "risk_coverage",
     "row_scores",
     "sample_lambda",
     "sample_pairs",

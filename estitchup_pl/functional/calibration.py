@@ -176,15 +176,20 @@ def classwise_calibration_error(probabilities: Tensor, labels: Tensor, num_bins:
     return torch.stack([expected_calibration_error(column, labels == index, num_bins) for index, column in columns])
 
 
-def confidence_accuracy_correlation(confidence: Tensor, correct: Tensor, num_bins: int = 10) -> Tensor:
+def confidence_accuracy_correlation(
+    confidence: Tensor, correct: Tensor, num_bins: int = 10, weighted: bool = False
+) -> Tensor:
     """Pearson correlation of mean confidence and accuracy over the non-empty bins (Table 2).
 
-    Pass all rows for the paper's figure, in which a "none" row counts as wrong, or the rows of known classes.
+    Pass all rows for the paper's figure, in which a "none" row counts as wrong, or the rows of known classes. In the
+    paper's figure every bin counts once, so that a single row, alone in its bin, can take it from 1 to 0.5: weighted by
+    rows it cannot.
 
     Args:
         confidence: Confidence in the top-one class, float ``(rows,)`` in ``[0, 1]``.
         correct: Whether that class is right, bool ``(rows,)``.
         num_bins: Bins of equal width that part ``[0, 1]``.
+        weighted: Let each bin count as often as it has rows.
 
     Returns:
         Correlation in ``[-1, 1]``, float64 scalar; NaN where it is undefined: fewer than two non-empty
@@ -199,14 +204,15 @@ def confidence_accuracy_correlation(confidence: Tensor, correct: Tensor, num_bin
         >>> confidence_accuracy_correlation(confidence, torch.tensor([False, False, True, False]))
         tensor(1., dtype=torch.float64)
     """
-    return binned_correlation(reliability_bins(confidence, correct, num_bins))
+    return binned_correlation(reliability_bins(confidence, correct, num_bins), weighted)
 
 
-def binned_correlation(bins: ReliabilityBins) -> Tensor:
+def binned_correlation(bins: ReliabilityBins, weighted: bool = False) -> Tensor:
     """Pearson correlation of mean confidence and accuracy over the non-empty of bins that are counted already.
 
     Args:
         bins: Bins, such as those of resampled rows, each field ``(..., bins)``.
+        weighted: Let each bin count as often as it has rows.
 
     Returns:
         Correlation in ``[-1, 1]``, float64 ``(...)``; NaN where it is undefined, see
@@ -217,9 +223,10 @@ def binned_correlation(bins: ReliabilityBins) -> Tensor:
         >>> binned_correlation(reliability_bins(confidence, torch.tensor([False, False, True, False])))
         tensor(1., dtype=torch.float64)
     """
-    x, y = _deviations(bins.confidence), _deviations(bins.accuracy)
-    scale = (x.square().nansum(dim=-1) * y.square().nansum(dim=-1)).sqrt()
-    return ((x * y).nansum(dim=-1) / scale).clamp(-1, 1)
+    weights = (bins.counts if weighted else bins.counts > 0).to(bins.confidence)
+    x, y = _deviations(bins.confidence, weights), _deviations(bins.accuracy, weights)
+    scale = ((weights * x.square()).nansum(dim=-1) * (weights * y.square()).nansum(dim=-1)).sqrt()
+    return ((weights * x * y).nansum(dim=-1) / scale).clamp(-1, 1)
 
 
 def equal_width_index(values: Tensor, num_bins: int) -> Tensor:
@@ -244,10 +251,11 @@ def _mean_over_bins(confidence: Tensor, correct: Tensor, index: Tensor, num_bins
     return ReliabilityBins(counts, *(sums / counts))
 
 
-def _deviations(values: Tensor) -> Tensor:
+def _deviations(values: Tensor, weights: Tensor) -> Tensor:
     """Subtract the mean of what is not NaN; equal values are exactly zero, which their rounded mean would not give."""
     above_least = values - values.nan_to_num(torch.inf).amin(dim=-1, keepdim=True)
-    return above_least - above_least.nanmean(dim=-1, keepdim=True)
+    mean = (weights * above_least).nansum(dim=-1, keepdim=True) / weights.sum(dim=-1, keepdim=True)
+    return above_least - mean
 
 
 def _check_rows(confidence: Tensor, correct: Tensor) -> None:

@@ -25,7 +25,7 @@ from typing_extensions import override
 from estitchup_pl.batch import EmbeddingBatch
 from estitchup_pl.errors import CheckpointError, ConfigError
 from estitchup_pl.functional.checks import check_probabilities
-from estitchup_pl.metrics import NoneAwareAccuracy, default_metrics
+from estitchup_pl.metrics import ThresholdMetric, default_metrics
 from estitchup_pl.model.checkpoint_io import SEALED, check_seal, seal
 from estitchup_pl.model.checkpoints import compare_checkpoint, foreign_hyperparameters, read_checkpoint
 from estitchup_pl.model.decision import Decision, Decisions
@@ -448,7 +448,7 @@ class EmbeddingClassifier(pl.LightningModule):
 
     def _log_evaluation(self, stage: str, metrics: MetricCollection, loss: MeanMetric) -> None:
         for metric in metrics.values():
-            if isinstance(metric, NoneAwareAccuracy):
+            if isinstance(metric, ThresholdMetric):
                 metric.threshold = self.threshold
         values = {"loss": loss.compute(), **metrics.compute(), "threshold": torch.tensor(self.threshold)}
         # Every process has the values of all rows; sync_dist, which averages what is equal, says so to Lightning.

@@ -16,8 +16,10 @@ from estitchup_pl.batch import NONE
 from estitchup_pl.errors import ConfigError, did_you_mean
 from estitchup_pl.metrics import (
     AdaptiveCalibrationError,
+    BrierScore,
     ClasswiseCalibrationError,
-    NoneAwareAccuracy,
+    NegativeLogLikelihood,
+    ThresholdMetric,
     TopOneAccuracy,
     default_metrics,
 )
@@ -31,17 +33,20 @@ CONVERGED = 0.99
 def study_metrics() -> dict[str, Metric]:
     """Metrics of a study by name: those of an evaluation, and those that only a comparison asks for.
 
-    A :class:`NoneAwareAccuracy` is computed at the threshold of each heuristic, every other metric once.
+    A :class:`~estitchup_pl.metrics.ThresholdMetric` is computed at the threshold of each heuristic, every other one
+    once.
 
     Example:
         >>> sorted(set(study_metrics()) - set(default_metrics()))
-        ['accuracy_top1_id', 'adaptive_ece', 'classwise_ece']
+        ['accuracy_top1_id', 'adaptive_ece', 'brier', 'classwise_ece', 'nll']
     """
     return {
         **default_metrics(),
         "classwise_ece": ClasswiseCalibrationError(),
         "adaptive_ece": AdaptiveCalibrationError(),
         "accuracy_top1_id": TopOneAccuracy(),
+        "brier": BrierScore(),
+        "nll": NegativeLogLikelihood(),
     }
 
 
@@ -80,9 +85,9 @@ def run_metrics(
     yield from _facts(folder, record, labels)
 
 
-def by_threshold(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict[str, NoneAwareAccuracy]]:
+def by_threshold(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict[str, ThresholdMetric]]:
     """Part metrics that need no threshold from those at one."""
-    at_threshold = {name: metric for name, metric in metrics.items() if isinstance(metric, NoneAwareAccuracy)}
+    at_threshold = {name: metric for name, metric in metrics.items() if isinstance(metric, ThresholdMetric)}
     return {name: metric for name, metric in metrics.items() if name not in at_threshold}, at_threshold
 
 

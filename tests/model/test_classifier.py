@@ -33,11 +33,20 @@ NAMES = {
     "auroc",
     "aupr",
     "ece",
+    "ece_id",
     "correlation",
     "correlation_id",
+    "correlation_weighted",
     "accuracy",
     "accuracy_id",
     "accuracy_none",
+    "accuracy_accepted",
+    "coverage",
+    "none_auroc",
+    "none_ap",
+    "none_fpr95",
+    "aurc",
+    "augrc",
     "threshold",
 }
 
@@ -70,6 +79,11 @@ def test_test_metrics_are_those_of_scikit_learn(tmp_path: Path) -> None:
     assert metrics["test/accuracy"] == pytest.approx((decided == labels).mean())
     assert metrics["test/accuracy_id"] == pytest.approx((decided == labels)[labels != NONE].mean())
     assert metrics["test/accuracy_none"] == pytest.approx((decided == labels)[labels == NONE].mean())
+    accepted = scores.max(1) > 0.4
+    assert metrics["test/coverage"] == pytest.approx(accepted.mean())
+    assert metrics["test/accuracy_accepted"] == pytest.approx((scores.argmax(1) == labels)[accepted].mean())
+    for name, reference in (("none_auroc", roc_auc_score), ("none_ap", average_precision_score)):
+        assert metrics[f"test/{name}"] == pytest.approx(reference(labels == NONE, columns[:, -1]), abs=1e-6)
     one_hot = torch.from_numpy(targets[:, :-1]).float()
     loss = F.binary_cross_entropy(torch.from_numpy(scores), one_hot).item()
     assert metrics["test/loss"] == pytest.approx(loss, rel=1e-5)
