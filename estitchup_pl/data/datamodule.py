@@ -26,6 +26,7 @@ from estitchup_pl.data.loading import (
     ResidentRows,
     ShuffledBatches,
 )
+from estitchup_pl.data.none_groups import none_groups
 from estitchup_pl.data.splits import Split, SplitProtocol, TrialSplit
 from estitchup_pl.data.trained_rows import build_split, describe_split, digest_ids, refuse_trained_rows
 from estitchup_pl.errors import CheckpointError, ConfigError, DataError, SplitError, did_you_mean
@@ -64,6 +65,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
         cache: Where the embeddings are kept: on the ``device`` that computes, in ``memory``, or nowhere
             (``off``: read from the mapped store with prefetch). ``auto`` takes the first that leaves half of
             the free memory free.
+        none_groups: Column of the store's items that parts "none" rows into groups, such as near and far: how well
+            "none" is detected is then logged of each group too.
 
     Attributes:
         modalities: Width of each chosen modality, in the order of their concatenation.
@@ -84,6 +87,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         eval_batch_size: int = 4096,
         predict_rows: PredictRows = "unlabelled",
         cache: Cache = "auto",
+        none_groups: str | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
@@ -96,6 +100,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.predict_rows = predict_rows
         self.cache = cache
+        self.none_groups = none_groups
         self.class_names: tuple[str, ...] = ()
         self._stage = "fit"
         self._labels: StoreLabels | None = None
@@ -155,7 +160,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         Raises:
             CheckpointError: If the store does not have the modalities that the model was trained on.
             ConfigError: If the model's scaling names a modality that is not chosen.
-            DataError: If a class is called "none".
+            DataError: If a class is called "none", or ``none_groups`` is no column that makes groups.
             SplitError: If the store cannot be divided as asked.
         """
         self._stage = stage
@@ -171,7 +176,10 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self._check_classes()
         if model:
             self.describe_to(model)
-        self._label_index = torch.from_numpy(self.labels.index(self.class_names))
+        label_index = self.labels.index(self.class_names)
+        if model and self.none_groups:
+            model.group_none(none_groups(self.store, self.none_groups, np.flatnonzero(label_index == NONE)))
+        self._label_index = torch.from_numpy(label_index)
         # The last row is all zeros and NONE is -1: indexing by the label gives every item its target.
         self._targets = torch.eye(len(self.class_names) + 1, len(self.class_names))
         if stage == "fit":

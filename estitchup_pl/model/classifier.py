@@ -25,7 +25,7 @@ from typing_extensions import override
 from estitchup_pl.batch import EmbeddingBatch
 from estitchup_pl.errors import CheckpointError, ConfigError
 from estitchup_pl.functional.checks import check_probabilities
-from estitchup_pl.metrics import ThresholdMetric, default_metrics
+from estitchup_pl.metrics import NoneMetric, ThresholdMetric, default_metrics
 from estitchup_pl.model.checkpoint_io import SEALED, check_seal, seal
 from estitchup_pl.model.checkpoints import compare_checkpoint, foreign_hyperparameters, read_checkpoint
 from estitchup_pl.model.decision import Decision, Decisions
@@ -207,6 +207,16 @@ class EmbeddingClassifier(pl.LightningModule):
         self.hparams.update(
             class_names=list(self.class_names), modalities=dict(self.modalities), scaling=dict(self.scale.kinds)
         )
+
+    def group_none(self, groups: Mapping[str, Tensor]) -> None:
+        """Let the metrics of "none" speak of groups of its rows too.
+
+        Args:
+            groups: Row numbers of each group by name, int64 ``(rows of the group,)``.
+        """
+        for metric in (*self.val_metrics.values(), *self.test_metrics.values()):
+            if isinstance(metric, NoneMetric):
+                metric.groups = groups
 
     @override
     def setup(self, stage: str) -> None:

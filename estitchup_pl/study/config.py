@@ -115,6 +115,8 @@ class StudyConfig:
         more_methods: Further methods, so that one configuration file can add to another.
         metrics: Description of each metric by name; :func:`study_metrics` if not given.
         more_metrics: Metrics beside those, or in the place of those of the same name.
+        none_groups: Column of the store's items that parts "none" rows into groups, such as near and far, for what the
+            report says of "none".
         control: The method that the others are compared with; the first one if there is none of this name.
         selection: How the values of a grid are chosen.
         stack_size: Fits that are trained at once; ``"auto"`` for what pays on the device.
@@ -148,6 +150,7 @@ class StudyConfig:
     more_methods: Mapping[str, Plain] = field(default_factory=dict)
     metrics: Mapping[str, Plain] | None = None
     more_metrics: Mapping[str, Plain] = field(default_factory=dict)
+    none_groups: str | None = None
     control: str = "Control"
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     stack_size: int | Literal["auto"] = "auto"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +75,10 @@ def run_metrics(
     """Metrics of one run and their values."""
     record, predictions = folder.record(method, trial), folder.predictions(method, trial)
     labels, (plain, at_threshold) = predictions.labels, by_threshold(metrics)
-    yield from compute(plain, predictions.probabilities.double(), labels).items()
+    rows = torch.tensor(predictions.rows)
+    for name, value in compute(plain, predictions.probabilities.double(), labels, rows=rows).items():
+        if "/" not in name or not math.isnan(value):  # of a group of "none" without a row in this trial
+            yield name, value
     for heuristic, threshold in record.thresholds.items():
         yield f"threshold/{heuristic}", threshold
         for metric in at_threshold.values():
@@ -92,7 +96,11 @@ def by_threshold(metrics: Mapping[str, Metric]) -> tuple[dict[str, Metric], dict
 
 
 def compute(
-    metrics: Mapping[str, Metric], probabilities: Tensor, labels: Tensor, none_scores: Tensor | None = None
+    metrics: Mapping[str, Metric],
+    probabilities: Tensor,
+    labels: Tensor,
+    none_scores: Tensor | None = None,
+    rows: Tensor | None = None,
 ) -> dict[str, float]:
     """Compute metrics, whatever they were shown before; one that returns several values gives each by its name.
 
@@ -102,13 +110,14 @@ def compute(
         labels: Class index or ``NONE``, int64 ``(rows,)``.
         none_scores: Score of "none" in ``[0, 1]``, float ``(rows,)``; one minus the greatest probability (the
             paper's) if not given.
+        rows: Rows of the store, int64 ``(rows,)``, for what speaks of groups of them.
     """
     if not metrics:
         return {}
     collection = MetricCollection(dict(metrics), compute_groups=False)
     collection.reset()
-    scores = {} if none_scores is None else {"none_scores": none_scores}
-    collection.update(probabilities, labels, **scores)
+    given = {name: each for name, each in (("none_scores", none_scores), ("rows", rows)) if each is not None}
+    collection.update(probabilities, labels, **given)
     values: dict[str, Any] = collection.compute()
     collection.reset()
     return {name: float(value) for name, value in values.items()}

@@ -18,6 +18,7 @@ _FREE: Final = {
     "methods",
     "metrics",
     "more_metrics",
+    "none_groups",
     "control",
     "stack_size",
     "workers",

@@ -12,7 +12,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import Metric
 
+from estitchup_pl.data.none_groups import none_groups
 from estitchup_pl.errors import ConfigError, did_you_mean
+from estitchup_pl.metrics import NoneMetric
 from estitchup_pl.seeding import derive_seed
 from estitchup_pl.study.building import Values, build, replaced, told
 from estitchup_pl.study.config import PAPER_METHODS, StudyConfig
@@ -47,6 +49,14 @@ class Study:
         methods = {name: _built(name, description) for name, description in config.methods.items()}
         self.methods = {name: methods[name] for name in _bases_first(methods)}
         self.metrics = _metrics(config)
+        if config.none_groups:
+            self._group_none(config.none_groups)
+
+    def _group_none(self, column: str) -> None:
+        groups = none_groups(self.trials.store, column, self.trials.labels.labelled)
+        for metric in self.metrics.values():
+            if isinstance(metric, NoneMetric):
+                metric.groups = groups
 
     @cached_property
     def criterion(self) -> Criterion:

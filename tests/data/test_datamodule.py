@@ -12,8 +12,9 @@ import pyarrow as pa
 import pytest
 import torch
 from blobs import CLASSES, blobs_store
+from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import Normalizer, StandardScaler
-from training import classifier, data, trainer
+from training import by_name, classifier, data, trainer
 
 from estitchup_pl import EmbeddingDataModule, EmbeddingStore
 from estitchup_pl.batch import NONE
@@ -259,3 +260,37 @@ def test_classes_without_a_training_row_are_said_once(tmp_path: Path, caplog: py
         trainer(tmp_path).fit(classifier(), data())
     said = [record.message for record in caplog.records if "no training row" in record.message]
     assert said == ['1 classes have no training row and count as "none": fox']
+
+
+def grouped_blobs() -> EmbeddingStore:
+    """The blobs with a column that calls every second row near, the others far, and some nothing."""
+    store = blobs_store()
+    distance = [None if row % 7 == 0 else ("near", "far")[row % 2] for row in range(len(store))]
+    items = store.items.select(["id", "label"]).append_column("distance", pa.array(distance, pa.string()))
+    arrays = {name: store.gather(np.arange(len(store)), [name]) for name in store.modalities}
+    return EmbeddingStore.from_arrays(items, arrays)
+
+
+def test_none_is_evaluated_by_groups_of_a_column(tmp_path: Path) -> None:
+    module, model = data(store=grouped_blobs(), none_groups="distance"), classifier()
+    run = trainer(tmp_path, epochs=1)
+    run.fit(model, module)
+    (metrics,) = run.test(model, module, verbose=False)
+    rows = module.parts.test
+    confidence = model.predict_proba(by_name(module.store, rows)).double().amax(dim=1).numpy()
+    labels = module.labels.index(module.class_names)[rows]
+    distance = np.array(module.store.column("distance").to_pylist(), dtype=object)[rows]
+    for group in ("near", "far"):
+        kept = (labels != NONE) | (distance == group)
+        expected = roc_auc_score(labels[kept] == NONE, -confidence[kept])
+        assert metrics[f"test/none_auroc/{group}"] == pytest.approx(expected, abs=1e-6)
+        assert f"test/none_fpr95/{group}" in metrics
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [("distanc", "none_groups: .*no column 'distanc'.*distance"), ("id", "none_groups: the column 'id' has .* values")],
+)
+def test_a_column_that_makes_no_groups_is_refused(tmp_path: Path, column: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        trainer(tmp_path, epochs=1).fit(classifier(), data(store=grouped_blobs(), none_groups=column))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import oracles
 import pyarrow.compute as pc
@@ -14,7 +16,8 @@ from estitchup_pl.batch import NONE
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.metrics import NoneAwareAccuracy, ReliabilityDiagram, RowMetric
 from estitchup_pl.study import StudyConfig, StudyFolder, evaluate, study_metrics
-from estitchup_pl.study.evaluation import Criterion, compute, directions, epochs_to_convergence
+from estitchup_pl.study.evaluation import Criterion, compute, directions, epochs_to_convergence, run_metrics
+from estitchup_pl.study.study import Study
 
 
 def metrics(folder: StudyFolder, method: str, trial: int) -> dict[str, float]:
@@ -43,6 +46,15 @@ def test_every_metric_is_what_numpy_and_scikit_learn_compute_from_the_kept_logit
             "aupr": average_precision_score(hits, scores, average="weighted"),
             "ece": oracles.expected_calibration_error(confidence, correct),
             "adaptive_ece": oracles.adaptive_calibration_error(confidence, correct),
+            "ece_id": oracles.expected_calibration_error(confidence[known], correct[known]),
+            "correlation_weighted": oracles.weighted_correlation(*oracles.reliability_bins(confidence, correct)),
+            "none_auroc": roc_auc_score(~known, -confidence),
+            "none_ap": average_precision_score(~known, -confidence),
+            "none_fpr95": oracles.none_detection_of(probabilities, labels)[2],
+            "aurc": oracles.risk_areas(confidence, correct)[0],
+            "augrc": oracles.risk_areas(confidence, correct)[1],
+            "brier": oracles.brier_score(probabilities, labels),
+            "nll": oracles.negative_log_likelihood(probabilities, labels),
             "classwise_ece": oracles.classwise_calibration_error(probabilities, labels).mean(),
             "correlation": oracles.confidence_accuracy_correlation(confidence, correct),
             "correlation_id": oracles.confidence_accuracy_correlation(confidence[known], correct[known]),
@@ -68,6 +80,21 @@ def test_a_none_score_stands_in_the_column_of_none():
     assert Criterion.of("aupr", study_metrics()).score(probabilities, labels, scores) == pytest.approx(expected)
 
 
+def test_groups_of_none_are_scored_by_themselves(folder: StudyFolder, config: StudyConfig):
+    """By label: eights and nines are "none", each against all known digits."""
+    study = Study(replace(config, none_groups="label"), folder)
+    predictions = folder.predictions("Control", 0)
+    table = folder.trial(0).filter(pc.equal(folder.trial(0)["part"], "test"))
+    confidence, names = predictions.probabilities.double().amax(1).numpy(), np.array(table["label"].to_pylist())
+    found = dict(run_metrics(folder, "Control", 0, study.metrics))
+    for group in ("eight", "nine"):
+        kept = (predictions.labels.numpy() != NONE) | (names == group)
+        expected = roc_auc_score(names[kept] == group, -confidence[kept])
+        assert found[f"none_auroc/{group}"] == pytest.approx(expected)
+    assert {name for name in found if name.startswith("none_auroc/")} == {"none_auroc/eight", "none_auroc/nine"}
+    assert not [name for name in metrics(folder, "Control", 0) if name.startswith("none_auroc/")]
+
+
 def test_accuracies_equal_counting_row_by_row(folder: StudyFolder):
     predictions, found = folder.predictions("E-Stitchup", 0), metrics(folder, "E-Stitchup", 0)
     probabilities, labels = predictions.probabilities.numpy(), predictions.labels.numpy()
@@ -77,6 +104,9 @@ def test_accuracies_equal_counting_row_by_row(folder: StudyFolder):
         for name, rows in (("", labels == labels), ("_id", labels != NONE), ("_none", labels == NONE)):
             expected = (decided == labels)[rows].mean()
             assert found[f"accuracy{name}/{heuristic}"] == pytest.approx(expected)
+        assert found[f"coverage/{heuristic}"] == pytest.approx((decided != NONE).mean())
+        right = (decided == labels)[decided != NONE].mean()
+        assert found[f"accuracy_accepted/{heuristic}"] == pytest.approx(right)
 
 
 def test_facts_are_there_for_every_run(folder: StudyFolder, config: StudyConfig):
