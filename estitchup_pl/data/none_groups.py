@@ -32,6 +32,7 @@ def none_groups(store: EmbeddingStore, column: str, none_rows: Rows) -> dict[str
         DataError: If the store has no such column, or it holds too many different values.
 
     Example:
+        >>> import numpy as np
         >>> from estitchup_pl.data.digits import digits_store
         >>> none_groups(digits_store(), "label", np.array([8, 9, 18]))
         {'eight': tensor([ 8, 18]), 'nine': tensor([9])}
