@@ -69,6 +69,11 @@ class Inputs:
     def scored(self) -> tuple[Tensor, Tensor, Tensor | None]:
         return *self.predictions(), self.scores()
 
+    def known_predictions(self) -> tuple[Tensor, Tensor, float]:
+        self.rows += 1
+        probabilities, labels = self.predictions()
+        return probabilities, labels.index_fill(0, torch.tensor([0]), 0), self.pick(0.25, 0.5, 0.75)
+
     def top(self) -> tuple[Tensor, Tensor]:
         return self.unit(self.rows), self.flags(self.rows)
 
@@ -196,6 +201,13 @@ def check_threshold(threshold: Tensor, confidence: Tensor, predicted: Tensor, la
     assert threshold.dtype == confidence.dtype
     precision = confidence.numpy().dtype.type
     assert float(threshold) == oracles.midway([limit for limit, _ in losses], lowest_of_the_best, precision)
+
+
+def check_quantile(quantile: float, probabilities: Tensor, labels: Tensor, level: float) -> None:
+    rows = zip(probabilities.tolist(), labels.tolist(), strict=True)
+    unlikely = [1 - row[label] for row, label in rows if label != -1]
+    enough = [value for value in unlikely if sum(other <= value for other in unlikely) >= level * (len(unlikely) + 1)]
+    assert quantile == (min(enough) if enough else 1)
 
 
 def check_least_cost(threshold: Tensor, *rows: Any) -> None:
@@ -362,6 +374,13 @@ FUNCTIONS: dict[str, Case] = {
     "coverage_threshold": Case(
         lambda inputs: (*inputs.decisions_of_both_kinds()[:3], inputs.pick(0.1, 0.5, 0.95, 1.0), inputs.pick(*BOTH)),
         oracles.coverage_threshold,
+    ),
+    "conformal_quantile": Case(Inputs.known_predictions, check=check_quantile),
+    "prediction_set": Case(
+        lambda inputs: (inputs.unit(inputs.rows, inputs.classes), inputs.pick(0.0, 0.3, 0.7, 1.0)),
+        lambda probabilities, quantile: np.array(
+            [[1 - float(p) <= quantile for p in row] for row in probabilities], bool
+        ).reshape(probabilities.shape),
     ),
     "e_mixup": Case(Inputs.batch, oracles.e_mixup),
     "e_stitchup": Case(Inputs.stitched_batch, oracles.e_stitchup),

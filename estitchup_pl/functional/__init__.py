@@ -22,6 +22,7 @@ from estitchup_pl.functional.calibration import (
     reliability_bins,
     top_label,
 )
+from estitchup_pl.functional.conformal import conformal_quantile, prediction_set
 from estitchup_pl.functional.detection import NoneDetectionScores, none_detection
 from estitchup_pl.functional.gaussians import (
     Gaussians,
@@ -129,6 +130,7 @@ __all__ = [
     "class_means",
     "classwise_calibration_error",
     "confidence_accuracy_correlation",
+    "conformal_quantile",
     "cosine_distance",
     "coverage_threshold",
     "disagreement",
@@ -160,6 +162,7 @@ __all__ = [
     "none_detection",
     "none_score",
     "normalize_logits",
+    "prediction_set",
     "ranking_scores",
     "reject",
     "relative_mahalanobis_distance",
