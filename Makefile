@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # Without cached bytecode every start of Python compiles the libraries anew, which takes twice as long as importing them.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install demo test test-oldest test-newest lint types mutants docs clean constraints
+.PHONY: install demo test test-oldest test-newest lint types mutants torture docs clean constraints
 
 install: $(INSTALLED)
 
@@ -44,6 +44,10 @@ types: $(INSTALLED)
 mutants: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run
 	$(BIN)/mutmut results
+
+# Attacks: damaged inputs, kills, pairs of commands, full disks, lost processes, numbers at their edges. About 25 minutes.
+torture: $(INSTALLED)
+	$(BIN)/python tests/torture $(PARTS)
 
 docs: $(INSTALLED)
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -25,6 +26,9 @@ COMMANDS: Final = {
     "store": ("estitchup_pl.cli.store", "create, describe or verify a store of embeddings"),
 }
 
+
+_LOST_PROCESS: Final = ("Connection reset by peer", "Connection closed by peer", "Broken pipe", "remote process exited")
+"""What gloo, NCCL and their store say where a process is no longer there."""
 
 _BUG: Final = 70
 """Exit status of a command that ends with an error that nobody thought of; ``sysexits.h`` calls it EX_SOFTWARE."""
@@ -58,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         print(f"error: {_unexpected(error)}", file=sys.stderr)
-        return 1 if isinstance(error, OSError | MemoryError) else _BUG
+        return 1 if isinstance(error, OSError | MemoryError) or _is_lost_process(error) else _BUG
 
 
 def _run(command: str, words: list[str]) -> int:
@@ -95,10 +99,20 @@ def _unexpected(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory for this; --debug shows where"
     said = str(error).strip().partition("\n")[0]
+    if _is_lost_process(error):
+        reason = re.sub(r"^\[[^\]]*\]\s*", "", said).partition(". ")[0]  # without the line in gloo's code
+        return (
+            f"another process of this run has ended ({reason}); its own output says why, unless it was killed. Start "
+            "all processes again, a fit with --ckpt_path and its last checkpoint"
+        )
     return (
         f"{type(error).__name__}: {said}\nNobody thought of this: it may be a bug of estitchup. `--debug` shows where "
         "it comes from; please report it with that."
     )
+
+
+def _is_lost_process(error: Exception) -> bool:
+    return isinstance(error, RuntimeError) and any(said in str(error) for said in _LOST_PROCESS)
 
 
 def _overview() -> str:

@@ -166,7 +166,7 @@ class _Walk:
             self.mapping(where, hint, place, node)
         elif bases(hint) and (values.find_class(hint, node) or not accepts(hint, given.plain(node))):
             self.bind(place, hint, values.named_class(where, hint, node))
-        elif item is not None and values.find_class(item, node):  # --callbacks+=EMixup
+        elif item is not None and bases(item) and values.find_class(item, node):  # --callbacks+=EMixup
             self.append(where, item, place, node)
         else:
             values.check_value(where, hint, place[-1], node)

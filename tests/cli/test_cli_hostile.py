@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -79,6 +80,11 @@ def test_clipping_and_schedules_work_from_options(run: Run, tmp_path: Path) -> N
     [
         (KeyError("odd"), 70, "error: KeyError: 'odd'\nNobody thought of this"),
         (RuntimeError("one\ntwo"), 70, "error: RuntimeError: one\nNobody thought of this"),
+        (
+            RuntimeError("[/gloo/pair.cc:545] Read error [127.0.0.1]:3490: Connection reset by peer. This is typical"),
+            1,
+            "error: another process of this run has ended (Read error [127.0.0.1]:3490: Connection reset by peer);",
+        ),
         (OSError(30, "Read-only file system", "out/study.json"), 1, "error: out/study.json: Read-only file system"),
         (OSError(28, "No space left on device"), 1, "error: No space left on device"),
         (MemoryError(), 1, "error: there is not enough memory for this"),
@@ -107,3 +113,23 @@ def test_a_configuration_that_is_no_yaml_is_told(run: Run, tmp_path: Path, conte
     status, _, errors = run("study", "--config", "a.yaml", "--out", "x")
     assert status == 2
     assert errors.startswith("error: a.yaml")
+
+
+def test_options_that_take_no_class_import_nothing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "evil_module.py").write_text("import os\nos.mkdir('ran')\nclass Net: pass\n")
+    for option in ("--data.store", "--ckpt_path", "--data.modalities", "--seed_everything"):
+        store = [] if option == "--data.store" else DIGITS
+        assert run("test", *store, option, "evil_module.Net", *QUIET)[0] != 0
+    assert run("study", "--store", "evil_module.Net", "--out", "x")[0] != 0
+    assert not (tmp_path / "ran").exists()
+
+
+def test_commands_that_take_no_class_see_nothing_of_the_working_directory(run: Run, tmp_path: Path) -> None:
+    for name in ("numpy", "pyarrow", "yaml", "sitecustomize", "evil_module"):
+        (tmp_path / f"{name}.py").write_text("import os\nos.mkdir('ran')\n")
+    for words in (["store", "verify", "."], ["report", "."], ["store", "info", "."]):
+        command = [sys.executable, "-P", "-m", "estitchup_pl", *words]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ended.returncode == 1, ended.stderr
+        assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "ran").exists()

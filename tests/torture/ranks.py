@@ -1,0 +1,74 @@
+"""Several processes of which one is killed: the others end within a minute, and say so."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from children import Outcome, WrongResultError, judged, start, status_of
+from commands_at_work import CPU, QUIET, call
+
+WITHIN = 60
+"""Seconds in which the others have to end."""
+
+
+def ranks(count: int, seed: int, place: Path) -> Iterator[tuple[str, Outcome]]:
+    """Fit in one, two and three processes; kill one of them in the middle, the first and others by turns."""
+    for number in range(count):
+        processes, random = 1 + number % 3, np.random.default_rng([seed, number])
+        victim = number // 3 % processes
+        case = partial(_killed_rank, place / str(number), processes, victim, float(random.uniform(0.5, 4)))
+        yield f"{processes} processes", Outcome(f"rank {victim} of {processes}, {number}", *judged(case))
+
+
+def _words(processes: int) -> list[str]:
+    options = [*QUIET, *CPU]
+    options[options.index("--trainer.devices") + 1] = str(processes)
+    several = ["--trainer.strategy", "ddp"] if processes > 1 else []
+    return ["fit", "--data.store", "digits", *options, *several, "--trainer.max_epochs", "100000"]
+
+
+def _killed_rank(folder: Path, processes: int, victim: int, after: float) -> None:
+    folder.mkdir(parents=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes), "NODE_RANK": "0"}
+    children = [
+        start(
+            lambda: call(_words(processes)),
+            folder,
+            f"rank-{rank}.txt",
+            {**common, "LOCAL_RANK": str(rank)} if processes > 1 else {},
+        )
+        for rank in range(processes)
+    ]
+    _wait_for_checkpoint(folder, children)
+    time.sleep(after)
+    os.kill(children[victim], signal.SIGKILL)
+    os.waitpid(children[victim], 0)
+    for rank, child in enumerate(children):
+        if rank != victim:
+            status = status_of(child, WITHIN)
+            said = (folder / f"rank-{rank}.txt").read_text(errors="replace")
+            if status not in (1, 2):
+                raise WrongResultError(f"rank {rank} ended with {status}: {said[-800:]}")
+            if "Traceback" in said:
+                raise WrongResultError(f"rank {rank} shows a traceback: {said[-800:]}")
+
+
+def _wait_for_checkpoint(folder: Path, children: list[int]) -> None:
+    ends = time.monotonic() + 240
+    while not list(folder.rglob("last.ckpt")):
+        if time.monotonic() > ends:
+            for child in children:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+            raise WrongResultError(f"no epoch in time: {(folder / 'rank-0.txt').read_text()[-800:]}")
+        time.sleep(0.05)
