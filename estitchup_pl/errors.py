@@ -32,6 +32,14 @@ class CheckpointError(EstitchupError, ValueError):
     """A checkpoint that is not ours, or does not fit the data it is used with."""
 
 
+class WriteError(EstitchupError):
+    """A place that cannot be written to: its disk is full or read-only, or another command is writing there."""
+
+
+class DivergedError(EstitchupError, ArithmeticError):
+    """A fit whose loss is no longer finite."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the end of an error message that offers the nearest known name, or nothing where none is near.
 

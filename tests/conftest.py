@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import resource
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,22 @@ def pytest_terminal_summary(terminalreporter: Any) -> Generator[None]:
     if left_out:
         reason = left_out[0].longrepr[2].removeprefix("Skipped: ")
         terminalreporter.write_line(f"LEFT OUT: {len(left_out)} tests of the report's page; {reason}", yellow=True)
+
+
+@pytest.fixture
+def file_limit() -> Callable[[int], AbstractContextManager[None]]:
+    """A limit of so many bytes on every file that is written: what a full disk does, without one."""
+
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 def _folder_or_skip(name: str) -> Path:

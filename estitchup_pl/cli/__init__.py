@@ -14,6 +14,7 @@ from estitchup_pl import __version__
 from estitchup_pl.cli.configs import FOLDERS, config_folders, with_config_files
 from estitchup_pl.cli.help import short_help
 from estitchup_pl.errors import ConfigError, EstitchupError, did_you_mean
+from estitchup_pl.stopping import Stopped, stoppable
 
 COMMANDS: Final = {
     "fit": ("estitchup_pl.cli.lightning", "train a classifier on a store's embeddings"),
@@ -35,7 +36,10 @@ _BUG: Final = 70
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, 1 for an error it explains, 2 for a wrong call, 70 for a bug."""
+    """Run a command and return its exit status.
+
+    0, 1 for an error it explains, 2 for a wrong call, 130 and 143 where SIGINT or SIGTERM has stopped it, 70 for a bug.
+    """
     words = sys.argv[1:] if argv is None else argv
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -46,13 +50,15 @@ def main(argv: list[str] | None = None) -> int:
         print(f"estitchup {__version__}")
         return 0
     try:
-        return _run(words[0], words[1:])
+        with stoppable():
+            return _run(words[0], words[1:])
     except BrokenPipeError:  # whoever reads our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except Stopped as stop:
+        from estitchup_pl.cli.ending import end  # only what is stopped needs it
+
+        return end(stop)
     except _explained_errors() as error:
         if debug:
             traceback.print_exc()

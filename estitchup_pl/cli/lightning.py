@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from typing_extensions import override
 
 from estitchup_pl.callbacks import PredictionWriter
+from estitchup_pl.cli.interruption import EndFitInOrder, EndInOrder
 from estitchup_pl.cli.parser import CommandParser, explained
 from estitchup_pl.data.datamodule import EmbeddingDataModule
 from estitchup_pl.errors import CheckpointError, ConfigError
@@ -66,7 +67,11 @@ class EstitchupCLI(LightningCLI):
             seed_everything_default=0,
             parser_class=_TrainingParser,
             parser_kwargs={"prog": "estitchup"},
-            trainer_defaults=TRAINER_DEFAULTS | {"enable_checkpointing": command == "fit"},
+            trainer_defaults=TRAINER_DEFAULTS
+            | {
+                "enable_checkpointing": command == "fit",
+                "callbacks": [EndFitInOrder() if command == "fit" else EndInOrder()],
+            },
             auto_configure_optimizers=False,
             save_config_kwargs={"overwrite": True},  # loggers without a folder for each run share one config.yaml
         )

@@ -67,6 +67,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
             the free memory free.
         none_groups: Column of the store's items that parts "none" rows into groups, such as near and far: how well
             "none" is detected is then logged of each group too.
+        verify: Whether to read the whole store first and compare it with its digests.
 
     Attributes:
         modalities: Width of each chosen modality, in the order of their concatenation.
@@ -88,12 +89,13 @@ class EmbeddingDataModule(pl.LightningDataModule):
         predict_rows: PredictRows = "unlabelled",
         cache: Cache = "auto",
         none_groups: str | None = None,
+        verify: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
-        self.store = open_store(store)
+        self.store = open_store(store, verify=verify)
         self._given_split = split
         self.modalities = _check_modalities(self.store, modalities)
         self.batch_size = batch_size
@@ -364,15 +366,19 @@ class EmbeddingDataModule(pl.LightningDataModule):
         )
 
 
-def open_store(store: str | Path | EmbeddingStore) -> EmbeddingStore:
+def open_store(store: str | Path | EmbeddingStore, *, verify: bool = False) -> EmbeddingStore:
     """Open a store: the folder of one, one that is open, or ``"digits"`` for the embedded data set.
+
+    Args:
+        store: Which.
+        verify: Whether a folder is read whole and compared with its digests.
 
     Raises:
         StoreError: If the store cannot be opened.
     """
     if isinstance(store, EmbeddingStore):
         return store
-    return digits_store() if str(store) == "digits" else EmbeddingStore.open(store)
+    return digits_store() if str(store) == "digits" else EmbeddingStore.open(store, verify=verify)
 
 
 def _check_modalities(store: EmbeddingStore, names: Sequence[str] | None) -> dict[str, int]:

@@ -22,8 +22,10 @@ from estitchup_pl.store import (
     ITEMS_NAME,
     ModalityInfo,
     StoreHeader,
+    digest_file,
     flag_column,
     read_header,
+    shard_name,
     shard_path,
     write_header,
     write_items,
@@ -93,7 +95,7 @@ def finish(out: Path, state: EmbedState, infos: Mapping[str, ModalityInfo]) -> d
     """
     work = out / WORK_NAME
     table = _item_columns(StagedItems(work / STAGE_NAME).table())
-    notes = _notes(work, state)
+    notes, digests = _notes(work, state), _shard_digests(out, state)
     flags = {name: _flags(out, state, name, notes[name]) for name in state.modalities}
     failures = _failures(out, state, notes, table["id"])
     truncation = _truncation(out, state, notes)
@@ -104,11 +106,12 @@ def finish(out: Path, state: EmbedState, infos: Mapping[str, ModalityInfo]) -> d
         reports[name] = ModalityReport(embedded, state.rows - embedded - failed, failed, *truncation[name])
         if not embedded:
             _refuse_empty(name, failures)
-    write_items(work, with_flags(table, flags))
+    digests[ITEMS_NAME] = write_items(work, with_flags(table, flags))
     with atomic_path(work / FAILURES_NAME) as temporary:
-        pq.write_table(failures, temporary)
+        pq.write_table(failures, temporary, write_page_checksum=True)
     replace(state, carried={}, truncation=truncation).write(work, read_digests(work))
-    write_header(work, StoreHeader(state.rows, state.rows_per_shard, dict(infos)))
+    digests |= {name: digest_file(work / name) for name in (FAILURES_NAME, STATE_NAME, DIGESTS_NAME)}
+    write_header(work, StoreHeader(state.rows, state.rows_per_shard, dict(infos), digests))
     publish(out)
     return reports
 
@@ -149,6 +152,15 @@ def _notes(work: Path, state: EmbedState) -> dict[str, Note]:
     for unit in state.units():
         notes[unit.modality].add(Note.read(work, unit))
     return notes
+
+
+def _shard_digests(out: Path, state: EmbedState) -> dict[str, str]:
+    """Digests of all shards of the store to be: of those it takes over, and of those that were embedded."""
+    carried = read_header(out).digests if any(state.carried.values()) else {}
+    kept = {name: digest for name, digest in carried.items() if name.startswith(f"{EMBEDDINGS_NAME}/")}
+    return kept | {
+        shard_name(unit.modality, unit.shard): Note.read(out / WORK_NAME, unit).digest for unit in state.units()
+    }
 
 
 def _flags(out: Path, state: EmbedState, modality: str, note: Note) -> npt.NDArray[np.bool_]:

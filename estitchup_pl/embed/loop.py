@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
@@ -20,11 +20,15 @@ from estitchup_pl.embed.finish import EmbedSummary, finish
 from estitchup_pl.embed.modality import Modality, open_root
 from estitchup_pl.embed.preparing import Batch, Feed, prepared_ahead
 from estitchup_pl.embed.staging import StagedItems
-from estitchup_pl.embed.start import Request, begin
-from estitchup_pl.embed.state import STAGE_NAME, EmbedState, Note, Unit
+from estitchup_pl.embed.start import Request, begin, refuse_foreign_folder
+from estitchup_pl.embed.state import STAGE_NAME, STATE_NAME, EmbedState, Note, Unit
 from estitchup_pl.errors import ConfigError, DataError, EstitchupError
-from estitchup_pl.store import ModalityInfo, shard_path, write_shard
+from estitchup_pl.locking import locked_folder
+from estitchup_pl.stopping import keeping
+from estitchup_pl.store import ModalityInfo, read_header, shard_path, write_shard
 from estitchup_pl.store.blocks import inspect_block
+from estitchup_pl.store.files import digest_shard
+from estitchup_pl.store.verification import verify_digest
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -52,9 +56,31 @@ def embed_shards(
     Returns:
         What the run did; ``None`` on all processes but the first.
     """
-    started, precision = time.monotonic(), fabric.strategy.precision
-    pending = _from_first_process(fabric, lambda: begin(request, str(precision.precision)))
-    mine = pending[fabric.global_rank :: fabric.world_size]
+    started, precision = time.monotonic(), str(fabric.strategy.precision.precision)
+    with ExitStack() as held, keeping(lambda: _kept(request)):
+
+        def start() -> list[Unit]:
+            refuse_foreign_folder(request.out)
+            held.enter_context(locked_folder(request.out))
+            return begin(request, precision)
+
+        pending = _from_first_process(fabric, start)
+        _embed_share(fabric, request, pending[fabric.global_rank :: fabric.world_size], on_error, workers, num_nodes)
+        if not fabric.is_global_zero:
+            return None
+        state = EmbedState.read(request.work)
+        while state.missing_units(request.work):  # no barrier: those give up after half an hour
+            time.sleep(_POLL_SECONDS)
+        reports = finish(request.out, state, {name: _info(modality) for name, modality in request.modalities.items()})
+    values = sum(unit.stop - unit.start for unit in pending)
+    return EmbedSummary(request.out, state.rows, values, time.monotonic() - started, reports)
+
+
+def _embed_share(
+    fabric: Fabric, request: Request, mine: list[Unit], on_error: OnError, workers: int | None, num_nodes: int
+) -> None:
+    """Embed the units of one process and write their shards."""
+    precision = fabric.strategy.precision
     for modality in request.modalities.values():
         fabric.to_device(precision.convert_module(modality.embedder.eval()))
     table = StagedItems(request.work / STAGE_NAME)
@@ -77,20 +103,13 @@ def embed_shards(
             shard = _shard(request, unit, outputs, rows)
             note.failed += _blank_unusable(shard, rows, unit)
             _obey(on_error, note, unit, table)
+            note.digest = digest_shard(shard)
             note.write(request.work, unit)
             write_shard(request.work, unit.modality, unit.shard, shard)
             line.update(unit.stop - unit.start - sum(map(len, rows)))
 
     for modality in request.modalities.values():
         modality.embedder.cpu()  # whoever called has the GPU's memory back
-    if not fabric.is_global_zero:
-        return None
-    state = EmbedState.read(request.work)
-    while state.missing_units(request.work):  # no barrier: those give up after half an hour
-        time.sleep(_POLL_SECONDS)
-    reports = finish(request.out, state, {name: _info(modality) for name, modality in request.modalities.items()})
-    values = sum(unit.stop - unit.start for unit in pending)
-    return EmbedSummary(request.out, state.rows, values, time.monotonic() - started, reports)
 
 
 def file_readers(request: Request) -> dict[str, Callable[[str], bytes] | None]:
@@ -123,6 +142,16 @@ def _from_first_process(fabric: Fabric, function: Callable[[], _Result]) -> _Res
         raise answer if fabric.is_global_zero else SystemExit(1)
     result: _Result = answer
     return result
+
+
+def _kept(request: Request) -> str:
+    """What is kept of a run that is stopped, in one line."""
+    if not (request.work / STATE_NAME).exists():
+        return "nothing had been embedded; the same command begins anew"
+    state = EmbedState.read(request.work)
+    units = len(state.units())
+    done = units - len(state.missing_units(request.work))
+    return f"{done} of {units} shards are kept in {request.work}; the same command goes on"
 
 
 def _feeds(request: Request, table: StagedItems, fabric: Fabric) -> dict[str, Feed]:
@@ -179,6 +208,7 @@ def _shard(request: Request, unit: Unit, outputs: list[Tensor], rows: list[list[
     modality = request.modalities[unit.modality]
     shard = np.zeros((unit.stop - unit.first, modality.embedder.dim), modality.dtype)
     if kept := unit.start - unit.first:
+        verify_digest(request.out, read_header(request.out), shard_path(request.out, unit.modality, unit.shard))
         shard[:kept] = np.load(shard_path(request.out, unit.modality, unit.shard), mmap_mode="r")[:kept]
     if outputs:
         places = np.array([*chain(*rows)]) - unit.first

@@ -6,11 +6,12 @@ the very numbers of an uninterrupted one.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
@@ -19,6 +20,8 @@ from estitchup_pl.embed.embedder import Prepared
 from estitchup_pl.embed.modality import Modality
 from estitchup_pl.embed.state import Note, Unit
 from estitchup_pl.errors import ConfigError, DataError
+
+_ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 @dataclass(frozen=True)
@@ -162,5 +165,6 @@ def _content(read_file: Callable[[str], bytes], value: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Text of an error for the list of failures."""
-    return str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+    """Text of an error for the list of failures; the same in every run, so without addresses in memory."""
+    text = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+    return _ADDRESS.sub("", text)

@@ -12,13 +12,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from estitchup_pl.embed.finish import publish
+from estitchup_pl.embed.finish import FAILURES_NAME, publish
 from estitchup_pl.embed.modality import Modality
 from estitchup_pl.embed.staging import Digests, StagedItems, reorder_items, stage_items
-from estitchup_pl.embed.state import STAGE_NAME, STATE_NAME, WORK_NAME, EmbedState, Unit, read_digests
+from estitchup_pl.embed.state import DIGESTS_NAME, STAGE_NAME, STATE_NAME, WORK_NAME, EmbedState, Unit, read_digests
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.store import HEADER_NAME, ITEMS_NAME
+from estitchup_pl.locking import LOCK_NAME
+from estitchup_pl.store import HEADER_NAME, ITEMS_NAME, read_header
 from estitchup_pl.store.files import TEMPORARY_SUFFIX, read_table
+from estitchup_pl.store.verification import verify_digest
 from estitchup_pl.tables import ItemReader
 
 _RESTART = "Undo the change, choose another --out, or pass --restart to embed everything anew."
@@ -52,6 +54,20 @@ class Request:
         return self.out / WORK_NAME
 
 
+def refuse_foreign_folder(out: Path) -> None:
+    """Raise :class:`ConfigError` unless a run may write to a folder: a new or empty one, or one that runs wrote."""
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"out: expected a folder, {out} is a file")
+    if not out.exists() or (out / WORK_NAME).exists():
+        return
+    if (out / HEADER_NAME).exists():
+        if STATE_NAME in read_header(out).digests:
+            return
+        raise ConfigError(f"out: {out} is a store that `estitchup embed` did not write. Choose another folder.")
+    if {file.name for file in out.iterdir()} - {LOCK_NAME}:
+        raise ConfigError(f"out: {out} is neither empty nor a store. Choose another folder.")
+
+
 def begin(request: Request, precision: str) -> list[Unit]:
     """Check the input table, stage it in the run's folder, write the state of the run; return what is left to do.
 
@@ -61,7 +77,6 @@ def begin(request: Request, precision: str) -> list[Unit]:
     """
     out, work = request.out, request.work
     _finish_publication(out)
-    _refuse_foreign_folder(out)
     if work.exists() and (request.restart or not (work / STATE_NAME).exists()):
         shutil.rmtree(work)
     for left_over in work.rglob(f"*{TEMPORARY_SUFFIX}"):
@@ -89,6 +104,7 @@ def _resume(out: Path, new: EmbedState, ids: pa.ChunkedArray, digests: Digests) 
             f"the input table of the unfinished run in {out} changed: had {old.rows} rows, has {new.rows}. {_RESTART}"
         )
     if old.carried:
+        _verify_carried(out)
         digests = _reorder(work / STAGE_NAME, _order(out, ids), digests)
     _refuse_changed_inputs(work, read_digests(work), digests, f"the unfinished run in {out}")
     return old
@@ -96,6 +112,7 @@ def _resume(out: Path, new: EmbedState, ids: pa.ChunkedArray, digests: Digests) 
 
 def _append(out: Path, new: EmbedState, ids: pa.ChunkedArray, digests: Digests) -> EmbedState:
     """Take over every row of the finished store; its order stays, new items follow in the table's order."""
+    _verify_carried(out)
     work, old = out / WORK_NAME, EmbedState.read(out)
     gone = [name for name in old.modalities if name not in new.modalities]
     if gone:
@@ -108,6 +125,13 @@ def _append(out: Path, new: EmbedState, ids: pa.ChunkedArray, digests: Digests) 
     state = replace(new, carried=dict.fromkeys(old.modalities, old.rows))
     state.write(work, digests)
     return state
+
+
+def _verify_carried(out: Path) -> None:
+    """Refuse damage in what is taken over of a finished store; its shards are compared when they are used."""
+    header = read_header(out)
+    for name in (STATE_NAME, DIGESTS_NAME, FAILURES_NAME, ITEMS_NAME):
+        verify_digest(out, header, out / name)
 
 
 def _order(out: Path, ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
@@ -154,14 +178,3 @@ def _finish_publication(out: Path) -> None:
     """Complete the last step of a run that was killed in the middle of it."""
     if (out / WORK_NAME / HEADER_NAME).exists():
         publish(out)
-
-
-def _refuse_foreign_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"out: expected a folder, {out} is a file")
-    if not out.exists() or (out / STATE_NAME).exists() or (out / WORK_NAME).exists():
-        return
-    if (out / HEADER_NAME).exists():
-        raise ConfigError(f"out: {out} is a store that `estitchup embed` did not write. Choose another folder.")
-    if any(out.iterdir()):
-        raise ConfigError(f"out: {out} is neither empty nor a store. Choose another folder.")

@@ -141,15 +141,17 @@ class Note:
         failed: Rows that could not be embedded, with the reason.
         truncated: Rows that were cut off.
         cut: By how much in all, in tokens.
+        digest: Digest of the unit's shard.
     """
 
     missing: list[int] = field(default_factory=list)
     failed: list[tuple[int, str]] = field(default_factory=list)
     truncated: int = 0
     cut: int = 0
+    digest: str = ""
 
     def add(self, other: Note) -> None:
-        """Take over what another note says."""
+        """Take over what another note says of rows."""
         self.missing += other.missing
         self.failed += other.failed
         self.truncated += other.truncated

@@ -13,7 +13,7 @@ from lightning.fabric.utilities.types import _PATH
 from torch import Tensor
 from typing_extensions import override
 
-from estitchup_pl.errors import CheckpointError
+from estitchup_pl.errors import CheckpointError, WriteError
 from estitchup_pl.store.files import atomic_path
 
 SEAL: Final = "estitchup_seal"
@@ -48,7 +48,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             with atomic_path(Path(path)) as temporary:
                 torch.save(checkpoint, temporary)
-        except (OSError, RuntimeError) as error:  # torch wraps what the file system says
+        except (WriteError, OSError, RuntimeError) as error:  # torch wraps what the file system says
             raise CheckpointError(
                 f"{path}: the checkpoint cannot be written ({error}); what was there before is unchanged. Free some "
                 "space or choose another folder, then resume with --ckpt_path"

@@ -23,12 +23,13 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 from typing_extensions import override
 
 from estitchup_pl.batch import EmbeddingBatch
-from estitchup_pl.errors import CheckpointError, ConfigError
+from estitchup_pl.errors import CheckpointError, ConfigError, DivergedError
 from estitchup_pl.functional.checks import check_probabilities
 from estitchup_pl.metrics import NoneMetric, ThresholdMetric, default_metrics
 from estitchup_pl.model.checkpoint_io import SEALED, check_seal, seal
 from estitchup_pl.model.checkpoints import compare_checkpoint, foreign_hyperparameters, read_checkpoint
 from estitchup_pl.model.decision import Decision, Decisions
+from estitchup_pl.model.epoch_loss import EpochLoss
 from estitchup_pl.model.inputs import Embeddings, side_by_side
 from estitchup_pl.model.named_classes import only_known_classes
 from estitchup_pl.model.networks import EmbeddingMLP, KeyedDropout, SoftTargetBCE
@@ -131,7 +132,7 @@ class EmbeddingClassifier(pl.LightningModule):
         self.trained_on: TrainedOn | None = None
         self.network: nn.Module | None = None
         self.decision = Decision()
-        self._loss_sum, self._loss_rows = torch.zeros(()), 0
+        self._epoch_loss = EpochLoss()
         chosen = default_metrics() if metrics is None else metrics
         self.val_metrics = MetricCollection({**chosen, **(more_metrics or {})})
         self.test_metrics = self.val_metrics.clone()
@@ -322,7 +323,7 @@ class EmbeddingClassifier(pl.LightningModule):
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":  # torch.manual_seed queues a call with a traceback where there is no GPU
             torch.cuda.manual_seed(seed)
-        self._loss_sum, self._loss_rows = torch.zeros((), device=self.device), 0
+        self._epoch_loss = EpochLoss()
 
     def on_train_batch_start(self, batch: EmbeddingBatch, batch_idx: int) -> None:
         """Give the dropout layers this batch's generator; void a decision that belongs to the weights of before."""
@@ -342,15 +343,26 @@ class EmbeddingClassifier(pl.LightningModule):
     def training_loss(self, logits: Tensor, batch: EmbeddingBatch) -> Tensor:
         """Loss of a batch's logits ``(*stack, batch, classes)``, a scalar; counts into the mean of the epoch."""
         loss: Tensor = self.loss(logits, batch.targets)
-        rows = batch.rows.shape[-1]
-        # Lightning's own mean of an epoch takes a tenth of a step. A fit resumed within an epoch begins on the CPU.
-        self._loss_sum = self._loss_sum.to(loss.device) + rows * loss.detach()
-        self._loss_rows += rows
+        self._epoch_loss.add(loss, batch.rows)  # Lightning's own mean of an epoch takes a tenth of a step
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Log the mean loss of the epoch."""
-        self.log("train/loss", self._loss_sum / self._loss_rows, sync_dist=True)
+        """Log the mean loss of the epoch.
+
+        Raises:
+            DivergedError: If it is not finite, before anything of the epoch is saved.
+        """
+        self._refuse_divergence()
+        self.log("train/loss", self._epoch_loss.mean(), sync_dist=True)
+
+    def on_validation_start(self) -> None:
+        """Leave the validation of a fit that has diverged: metrics of NaN would only hide it.
+
+        Raises:
+            DivergedError: If the loss of a batch was not finite.
+        """
+        if self.trainer.state.fn == "fit":
+            self._refuse_divergence()
 
     def validation_step(self, batch: EmbeddingBatch, batch_idx: int) -> dict[str, Tensor]:
         """Evaluate a batch; return ``logits`` ``(batch, classes)`` and what :class:`Decisions` holds, for callbacks."""
@@ -395,6 +407,8 @@ class EmbeddingClassifier(pl.LightningModule):
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            self._refuse_divergence()  # where a checkpoint is saved within an epoch
         if self.trained_on:
             checkpoint["trained_on"] = asdict(self.trained_on)
         checkpoint[DECISION] = self.decision.pack()
@@ -415,6 +429,13 @@ class EmbeddingClassifier(pl.LightningModule):
             earlier = TrainedOn(**checkpoint["trained_on"])
             goes_on = self._trainer is not None and self.trainer.training
             self.trained_on = self.trained_on.after(earlier) if self.trained_on and goes_on else earlier
+
+    def _refuse_divergence(self) -> None:
+        """Raise :class:`DivergedError` if the loss of a batch was not finite, in any process."""
+        total = self.trainer.strategy.reduce(self._epoch_loss.total().to(self.device))
+        self._epoch_loss.check(self.current_epoch)
+        if not bool(torch.as_tensor(total).isfinite()):
+            raise DivergedError(f"the loss is not finite in epoch {self.current_epoch}, in another process")
 
     def _steps_per_epoch(self) -> int:
         self.trainer.fit_loop.setup_data()  # makes Lightning count the batches, which it does only later

@@ -13,7 +13,7 @@ import torch
 from lightning.fabric import Fabric
 from typing_extensions import override
 
-from estitchup_pl.errors import ConfigError
+from estitchup_pl.errors import ConfigError, DivergedError
 from estitchup_pl.seeding import run_seed
 from estitchup_pl.stacking.compiling import Compile, choose_compile
 from estitchup_pl.stacking.device import choose_precision, device_of
@@ -147,8 +147,12 @@ def fit_alone(run: Run, options: dict[str, Any]) -> FittedRun:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    with run_seed(run.seed):
-        trainer.fit(run.model, run.data)
+    try:
+        with run_seed(run.seed):
+            trainer.fit(run.model, run.data)
+    except DivergedError:
+        _warn_of_divergence(run, trainer.current_epoch)
+        watcher.diverged = True
     run.model.cpu()
     return FittedRun(run, watcher.diverged)
 

@@ -1,12 +1,12 @@
 """The store of embeddings: a folder that numpy and pyarrow alone can read.
 
 Read `header` (the layout), `files` (writing each file whole or not at all) and `items` (the table's checks) first; then
-`sources`, `blocks` and `creation` (how a store is made), and `shards`, `embedding_store`, `labels` and `verification`
-(how one is read).
+`sources`, `blocks`, `creation` and `swap` (how a store is made), and `shards`, `embedding_store`, `labels` and
+`verification` (how one is read).
 """
 
 from estitchup_pl.store.embedding_store import EmbeddingStore
-from estitchup_pl.store.files import DTYPES, ITEMS_NAME, shard_path, write_items, write_shard
+from estitchup_pl.store.files import DTYPES, ITEMS_NAME, digest_file, shard_name, shard_path, write_items, write_shard
 from estitchup_pl.store.header import FORMAT_VERSION, HEADER_NAME, ModalityInfo, StoreHeader, read_header, write_header
 from estitchup_pl.store.items import flag_column, name_hint, normalize_items
 from estitchup_pl.store.labels import Rows, StoreLabels
@@ -23,10 +23,12 @@ __all__ = [
     "Rows",
     "StoreHeader",
     "StoreLabels",
+    "digest_file",
     "flag_column",
     "name_hint",
     "normalize_items",
     "read_header",
+    "shard_name",
     "shard_path",
     "write_header",
     "write_items",

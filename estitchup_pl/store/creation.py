@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +14,13 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from estitchup_pl.errors import StoreError
+from estitchup_pl.locking import LOCK_NAME, locked_folder
 from estitchup_pl.store.blocks import checked_blocks, describe_source
-from estitchup_pl.store.files import EMBEDDINGS_NAME, ITEMS_NAME, flush_to_disk, shard_path, write_items, write_npy
+from estitchup_pl.store.files import EMBEDDINGS_NAME, ITEMS_NAME, shard_name, shard_path, write_items, write_npy
 from estitchup_pl.store.header import HEADER_NAME, ModalityInfo, StoreHeader, write_header
 from estitchup_pl.store.items import flags_from_items, name_hint, normalize_items, with_flags
 from estitchup_pl.store.sources import ArraySource, RowSource
-
-BUILD_NAME: Final = ".unfinished"
-"""Folder, inside the store's, in which a store is built. Its presence marks a store that was cut off."""
+from estitchup_pl.store.swap import BUILD_NAME, begin_swap, finish_swap
 
 
 def write_store(
@@ -47,14 +46,16 @@ def write_store(
     described = {name: describe_source(source, len(table), info.get(name)) for name, source in sources.items()}
     header = StoreHeader(len(table), rows_per_shard, described)
     flags = flags_from_items(table, sources, items_name)
+    digests: dict[str, str] = {}
     with (
         building(path, overwrite=overwrite) as root,
         tqdm(total=len(table) * len(sources), unit="row", disable=not progress) as bar,
     ):
         for name, source in sources.items():
-            flags[name] = _write_modality(root, header, name, source, flags.get(name), bar.update)
-        write_items(root, with_flags(table, flags))
-        write_header(root, header)
+            flags[name], written = _write_modality(root, header, name, source, flags.get(name), bar.update)
+            digests |= written
+        digests[ITEMS_NAME] = write_items(root, with_flags(table, flags))
+        write_header(root, header.with_digests(digests))
 
 
 def _write_modality(
@@ -64,9 +65,10 @@ def _write_modality(
     source: RowSource,
     expected: npt.NDArray[np.bool_] | None,
     advance: Callable[[int], object],
-) -> npt.NDArray[np.bool_]:
-    """Write all shards of one modality; return which rows have it ``(rows,)``."""
+) -> tuple[npt.NDArray[np.bool_], dict[str, str]]:
+    """Write all shards of one modality; return which rows have it ``(rows,)``, and the files' digests."""
     info, present = header.modalities[name], []
+    digests: dict[str, str] = {}
 
     def blocks(start: int, stop: int) -> Iterator[npt.NDArray[Any]]:
         for block, block_present in checked_blocks(source, start, stop, info.dtype, expected):
@@ -76,8 +78,9 @@ def _write_modality(
 
     for index in range(header.shards):
         start, stop = header.shard_range(index)
-        write_npy(shard_path(root, name, index), (stop - start, info.dim), info.dtype, blocks(start, stop))
-    return np.concatenate(present)
+        digest = write_npy(shard_path(root, name, index), (stop - start, info.dim), info.dtype, blocks(start, stop))
+        digests[shard_name(name, index)] = digest
+    return np.concatenate(present), digests
 
 
 @contextmanager
@@ -89,46 +92,33 @@ def building(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
     Raises:
         StoreError: If ``path`` is in use and ``overwrite`` is false.
+        WriteError: If ``path`` cannot be written to, or another command is writing there.
     """
-    _refuse_if_in_use(path, overwrite)
-    new_folders = [folder for folder in (path, *path.parents) if not folder.exists()]
-    root = path / BUILD_NAME
-    if root.exists():
-        shutil.rmtree(root)
-    root.mkdir(parents=True)
-    try:
-        yield root
-    except BaseException:
-        shutil.rmtree(root, ignore_errors=True)
-        with suppress(OSError):  # somebody else's file is in one of them by now
-            for folder in new_folders:
-                folder.rmdir()
-        raise
-    _put_in_place(root, path)
-
-
-def _refuse_if_in_use(path: Path, overwrite: bool) -> None:
     if path.exists() and not path.is_dir():
         raise StoreError(f"{path}: expected a folder to write the store to, got a file")
-    if overwrite or not path.exists():
+    with locked_folder(path):
+        finished = finish_swap(path)
+        _refuse_if_in_use(path, overwrite, "; a creation that was cut off has just been finished" if finished else "")
+        root = path / BUILD_NAME
+        if root.exists():
+            shutil.rmtree(root)
+        root.mkdir()
+        try:
+            yield root
+            begin_swap(path)
+        except BaseException:
+            shutil.rmtree(root, ignore_errors=True)
+            raise
+        finish_swap(path)
+
+
+def _refuse_if_in_use(path: Path, overwrite: bool, how: str) -> None:
+    if overwrite:
         return
     if (path / HEADER_NAME).exists():
-        raise StoreError(f"{path} holds a store already. Choose another folder, or pass overwrite (--overwrite).")
-    if any(path.iterdir()) and not (path / BUILD_NAME).is_dir():
+        raise StoreError(f"{path} holds a store already{how}. Choose another folder, or pass overwrite (--overwrite).")
+    if {file.name for file in path.iterdir()} - {LOCK_NAME} and not (path / BUILD_NAME).is_dir():
         raise StoreError(
             f"{path} is not empty, and not an unfinished store. Choose another folder, or pass overwrite "
             f"(--overwrite), which replaces {HEADER_NAME}, {ITEMS_NAME} and {EMBEDDINGS_NAME}/ there."
         )
-
-
-def _put_in_place(root: Path, path: Path) -> None:
-    """Swap an older store for the finished one by renaming; the header leaves first and arrives last."""
-    retired = root / "retired"
-    retired.mkdir()
-    for name in (HEADER_NAME, EMBEDDINGS_NAME, ITEMS_NAME):
-        if (path / name).exists():
-            (path / name).replace(retired / name)
-    for name in (EMBEDDINGS_NAME, ITEMS_NAME, HEADER_NAME):
-        (root / name).replace(path / name)
-    flush_to_disk(path)
-    shutil.rmtree(root)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from tqdm import tqdm
 from estitchup_pl.errors import StoreError
 from estitchup_pl.store.blocks import checked_blocks, describe_source
 from estitchup_pl.store.creation import write_store
-from estitchup_pl.store.files import DAMAGE, ITEMS_NAME, shard_path
+from estitchup_pl.store.files import DAMAGE, ITEMS_NAME, shard_name, shard_path
 from estitchup_pl.store.header import ModalityInfo, StoreHeader, read_header
-from estitchup_pl.store.items import flags_from_items, name_hint, normalize_items, with_flags
+from estitchup_pl.store.items import check_content, flags_from_items, name_hint, normalize_items, with_flags
 from estitchup_pl.store.shards import MappedShards, ResidentShards, Shards, chunks
 from estitchup_pl.store.sources import ArraySource, RowSource
-from estitchup_pl.store.verification import required_columns, verify_items, verify_modality
+from estitchup_pl.store.swap import finish_swap_of_another
+from estitchup_pl.store.verification import required_columns, verify_digest, verify_items, verify_modality
 
 
 class EmbeddingStore:
@@ -54,15 +55,26 @@ class EmbeddingStore:
         self._items = items
 
     @classmethod
-    def open(cls, path: Path | str) -> EmbeddingStore:
+    def open(cls, path: Path | str, *, verify: bool = False) -> EmbeddingStore:
         """Open the store in folder ``path``, in a time that does not depend on its rows.
 
+        A creation that was cut off while it put the store in place is finished first.
+
+        Args:
+            path: The folder.
+            verify: Read every file first, as :meth:`verify` does.
+
         Raises:
-            StoreError: If the folder is no store, or its header is damaged or of a newer version.
+            StoreError: If the folder is no store, or its header is damaged or of another version; with ``verify``
+                also for any other damage.
         """
         root = Path(path)
+        finish_swap_of_another(root)
         header = read_header(root)
-        return cls(header, MappedShards(root, header), path=root)
+        store = cls(header, MappedShards(root, header), path=root)
+        if verify:
+            store.verify()
+        return store
 
     @classmethod
     def create(
@@ -95,6 +107,7 @@ class EmbeddingStore:
 
         Raises:
             StoreError: For input that does not fit together (the message names file and row), or a folder in use.
+            WriteError: If the disk is full or read-only, or another command is writing to the folder.
         """
         root = Path(path)
         write_store(
@@ -199,16 +212,21 @@ class EmbeddingStore:
         return out
 
     def verify(self, *, progress: bool = False) -> None:
-        """Read everything and compare it with the format.
+        """Read everything, compare it with the format and every file's bytes with their digest.
 
         Raises:
             StoreError: On the first defect, naming file and row: a missing, truncated or foreign shard, NaN or
-                infinity, repeated ids, wrong counts of rows, ``has_`` flags that contradict the rows.
+                infinity, repeated ids, text that is not UTF-8, wrong counts of rows, ``has_`` flags that contradict
+                the rows, a file that has changed since it was written.
         """
+        shards = {name: [shard_name(name, k) for k in range(self._header.shards)] for name in self.modalities}
+        self._verify_bytes([ITEMS_NAME])  # before a library is let loose on them
         flags = verify_items(self._verified_columns(), self._header, self._items_name())
         with tqdm(total=len(self) * len(self.modalities), unit="row", disable=not progress) as bar:
             for name in self.modalities:
                 verify_modality(self._header, name, flags[name], self._shards, bar.update)
+                self._verify_bytes(shards[name])
+        self._verify_bytes(self._header.digests.keys() - {ITEMS_NAME}.union(*shards.values()))
 
     def bytes_on_disk(self, modality: str) -> int:
         """Size of the files of one modality; 0 in memory."""
@@ -216,6 +234,11 @@ class EmbeddingStore:
             return 0
         paths = (shard_path(self.path, modality, index) for index in range(self._header.shards))
         return sum(path.stat().st_size for path in paths if path.exists())
+
+    def _verify_bytes(self, files: Iterable[str]) -> None:
+        if self.path is not None:
+            for file in files:
+                verify_digest(self.path, self._header, self.path / file)
 
     def _check_modalities(self, modalities: Sequence[str] | None) -> list[str]:
         if isinstance(modalities, str):
@@ -272,9 +295,13 @@ class EmbeddingStore:
         if self._items is not None:
             return self._items
         try:
-            with self._parquet() as file:
+            with pq.ParquetFile(self._items_name(), page_checksum_verification=True) as file:
+                first = 0
                 for batch in file.iter_batches(batch_size=8192):
-                    batch.validate(full=True)
+                    check_content(pa.Table.from_batches([batch]), self._items_name(), first)
+                    first += batch.num_rows
+        except StoreError:
+            raise
         except DAMAGE as error:
             raise self._unreadable(error) from error
         return self._read_items([name for name in required_columns(self._header) if name in self.column_names])

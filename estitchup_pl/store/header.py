@@ -2,7 +2,7 @@
 
 The layout is a folder that numpy and pyarrow alone can read::
 
-    store.json                        StoreHeader
+    store.json                        StoreHeader, with digests of all other files
     items.parquet                     one row an item
     embeddings/<modality>/00000.npy   rows x dim, float16 or float32, C order, NPY version 1
 """
@@ -11,17 +11,23 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
+
+import xxhash
 
 from estitchup_pl.errors import StoreError
 from estitchup_pl.store.files import DTYPES, atomic_path
 
-FORMAT_VERSION: Final = 1
-"""Version of the format that this package writes, and the newest that it reads."""
+FORMAT_VERSION: Final = 2
+"""Version of the format that this package writes and reads."""
 
 HEADER_NAME: Final = "store.json"
+
+_SEALED: Final = re.compile(r'(.*"digest": ")([0-9a-f]{32})("\n}\n)', re.DOTALL)
+"""Text of a header: what its digest covers, the digest, the end."""
 
 _MODALITY_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -66,15 +72,19 @@ class StoreHeader:
         rows: Number of items, at least 1.
         rows_per_shard: Rows in every shard but the last one, which holds the rest.
         modalities: Description of each modality by name, in the store's order.
+        digests: Digest of every other file of the store by its name relative to the folder, as
+            :func:`~estitchup_pl.store.files.digest_file` gives it; empty for a store in memory.
         format_version: Version of the format.
 
     Raises:
-        StoreError: For counts below 1, no modality at all, or a name that cannot be a folder's.
+        StoreError: For counts below 1, no modality at all, a name that cannot be a folder's, or digests of files
+            outside the store.
     """
 
     rows: int
     rows_per_shard: int
     modalities: dict[str, ModalityInfo]
+    digests: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -85,6 +95,9 @@ class StoreHeader:
             raise StoreError("a store needs at least one modality, got none")
         for name in self.modalities:
             check_modality_name(name)
+        for name in self.digests:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise StoreError(f"digests of a store are of its own files, got one of {name!r}")
 
     @property
     def shards(self) -> int:
@@ -96,37 +109,55 @@ class StoreHeader:
         start = index * self.rows_per_shard
         return start, min(start + self.rows_per_shard, self.rows)
 
+    def with_digests(self, digests: Mapping[str, str]) -> StoreHeader:
+        """This header with the digests of more files."""
+        return replace(self, digests={**self.digests, **digests})
+
     def to_json(self) -> str:
-        """Text of ``store.json``."""
+        """Text of ``store.json``; it ends with a digest of all that comes before."""
         content = asdict(self)
-        return json.dumps({"format_version": content.pop("format_version"), **content}, indent=2) + "\n"
+        text = json.dumps({"format_version": content.pop("format_version"), **content}, indent=2)
+        covered = text.removesuffix("\n}") + ',\n  "digest": "'
+        return f'{covered}{_digest(covered)}"\n}}\n'
 
     @classmethod
     def from_json(cls, text: str, where: Path | str = HEADER_NAME) -> StoreHeader:
         """Read the text of ``store.json``; keys that this version does not know are passed over.
 
         Raises:
-            StoreError: If the text is damaged or comes from a newer version of the format.
+            StoreError: If the text is damaged, was edited, or is in another version of the format.
         """
         try:
             content = json.loads(text)
             version = content["format_version"]
-            if version <= FORMAT_VERSION:
+            if version == FORMAT_VERSION:
                 modalities = {name: _modality_from_json(entry) for name, entry in content["modalities"].items()}
-                return cls(content["rows"], content["rows_per_shard"], modalities, version)
+                header = cls(content["rows"], content["rows_per_shard"], modalities, dict(content["digests"]))
+                _check_digest(text)
+                return header
         except KeyError as error:
             raise StoreError(_damaged(where, f"missing entry {error}")) from error
         except (TypeError, AttributeError, ValueError, RecursionError) as error:
             raise StoreError(_damaged(where, str(error))) from error
         raise StoreError(
-            f"{where}: written in store format {version}; this version of estitchup_pl reads up to {FORMAT_VERSION}. "
-            "Upgrade estitchup_pl, or create the store again with this version."
+            f"{where}: written in store format {version}; this version of estitchup_pl reads format {FORMAT_VERSION}. "
+            "Use the version that wrote the store, or create it again with this one."
         )
 
 
 def _is_text(value: str) -> bool:
     """Whether a string can be written: half a character, which JSON allows, cannot."""
     return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _check_digest(text: str) -> None:
+    parts = _SEALED.fullmatch(text)
+    if parts is None or _digest(parts[1]) != parts[2]:
+        raise ValueError("it does not match its own digest, so it has changed since it was written")
+
+
+def _digest(text: str) -> str:
+    return xxhash.xxh3_128_hexdigest(text.encode())
 
 
 def _modality_from_json(entry: dict[str, Any]) -> ModalityInfo:
@@ -136,8 +167,8 @@ def _modality_from_json(entry: dict[str, Any]) -> ModalityInfo:
 
 def _damaged(where: Path | str, reason: str) -> str:
     return (
-        f"{where}: damaged ({reason}). Expected JSON with format_version, rows, rows_per_shard and modalities. "
-        "Restore the file from a copy, or create the store again."
+        f"{where}: damaged ({reason}). Expected JSON with format_version, rows, rows_per_shard, modalities, digests "
+        "and digest. Restore the file from a copy, or create the store again."
     )
 
 
@@ -150,7 +181,7 @@ def check_modality_name(name: str) -> None:
 def write_header(root: Path, header: StoreHeader) -> None:
     """Write ``store.json``; the last step, which makes a store of the folder."""
     with atomic_path(Path(root) / HEADER_NAME) as temporary:
-        temporary.write_text(header.to_json(), encoding="utf-8")
+        temporary.write_bytes(header.to_json().encode())
 
 
 def read_header(root: Path) -> StoreHeader:
@@ -161,7 +192,7 @@ def read_header(root: Path) -> StoreHeader:
     """
     path = Path(root) / HEADER_NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode()  # as it is: reading text would change ends of lines
     except (FileNotFoundError, NotADirectoryError):
         what = "there is no such folder" if not Path(root).is_dir() else f"it has no {HEADER_NAME}"
         raise StoreError(

@@ -49,7 +49,8 @@ def normalize_items(items: pa.Table, where: str = "items") -> pa.Table:
         The table as :func:`text_names` makes it.
 
     Raises:
-        StoreError: For an empty table, repeated column names, or ids that are missing or not unique.
+        StoreError: For an empty table, repeated column names, ids that are missing or not unique, or text that is
+            not UTF-8.
     """
     if items.num_rows == 0:
         raise StoreError(f"{where}: the table has no rows; a store needs at least one item")
@@ -58,9 +59,48 @@ def normalize_items(items: pa.Table, where: str = "items") -> pa.Table:
         raise StoreError(f"{where}: column {repeated[0]!r} is there more than once; rename one of them")
     if "id" not in items.column_names:
         raise StoreError(f"{where}: no column 'id'{name_hint('id', items.column_names)}")
+    check_content(items, where)
     table = text_names(items, where)
     check_ids(table["id"], where)
     return table
+
+
+def check_content(items: pa.Table, where: str, first: int = 0) -> None:
+    r"""Raise :class:`StoreError` for values that Arrow itself does not allow, such as text that is not UTF-8.
+
+    Args:
+        items: The table, or a part of it.
+        where: What messages call the table.
+        first: Row that the part begins with.
+
+    Example:
+        >>> text = pa.array([b"shoe", b"h\xfft"]).view(pa.string())
+        >>> check_content(pa.table({"label": text}), "items")
+        Traceback (most recent call last):
+            ...
+        estitchup_pl.errors.StoreError: items: column 'label', row 1: not text in UTF-8 (b'h\xfft'). Write it in UTF-8
+    """
+    for name in items.column_names:
+        try:
+            items[name].validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise StoreError(
+                f"{where}: column {name!r}{_which(items[name], first) or f': damaged ({error})'}"
+            ) from error
+
+
+def _which(column: pa.ChunkedArray, first: int) -> str:
+    """Row and bytes of the first text that is not UTF-8, for a message."""
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return ""
+    binary = pa.binary() if pa.types.is_string(column.type) else pa.large_binary()
+    cells = (cell.as_py() for chunk in column.chunks for cell in chunk.view(binary))
+    for row, cell in enumerate(cells, first):
+        try:
+            (cell or b"").decode()
+        except UnicodeDecodeError:
+            return f", row {row}: not text in UTF-8 ({cell[:40]!r}). Write it in UTF-8"
+    return ""
 
 
 def text_names(items: pa.Table, where: str) -> pa.Table:
@@ -92,6 +132,7 @@ def names_column(items: pa.Table, column: str, where: str) -> pa.ChunkedArray:
             f"{where}: column {column!r} is of type {values.type}; ids, labels and splits are names. "
             "Turn the column into strings or whole numbers first."
         )
+    check_content(pa.table({column: values}), where)
     texts = pc.cast(values, pa.string())
     return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 

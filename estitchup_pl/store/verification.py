@@ -1,8 +1,9 @@
-"""Comparing a store with its format, down to the last value."""
+"""Comparing a store with its format, down to the last value, and with what was written, down to the last byte."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import pyarrow as pa
 
 from estitchup_pl.errors import StoreError
 from estitchup_pl.store.blocks import block_rows, check_flags, inspect_block
+from estitchup_pl.store.files import digest_file
 from estitchup_pl.store.header import StoreHeader
 from estitchup_pl.store.items import check_ids, flag_column, flags_from_items
 from estitchup_pl.store.shards import Shards
@@ -67,3 +69,23 @@ def verify_modality(
                 raise StoreError(f"{where}: expected finite numbers, got NaN or infinity")
             check_flags(facts.present, flags[start + first : start + last], first, locate)
             advance(last - first)
+
+
+def verify_digest(root: Path, header: StoreHeader, path: Path) -> None:
+    """Compare a file's bytes with the digest that the header has of it.
+
+    Raises:
+        StoreError: If the file is missing, differs, or the header knows no such file.
+    """
+    wanted = header.digests.get(path.relative_to(root).as_posix())
+    if wanted is None:
+        raise StoreError(f"{path}: the store's header has no digest of it. Create the store again.")
+    try:
+        found = digest_file(path)
+    except FileNotFoundError:
+        raise StoreError(f"{path}: missing. Restore it from a copy, or create the store again.") from None
+    if found != wanted:
+        raise StoreError(
+            f"{path}: changed since it was written (its bytes do not match their digest). Restore it from a copy, or "
+            "create the store again."
+        )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from estitchup_pl.locking import locked_folder
+from estitchup_pl.stopping import keeping
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.evaluation import evaluate
 from estitchup_pl.study.final import FinalFits
@@ -32,7 +34,14 @@ def run_study(config: StudyConfig, folder: StudyFolder, report: Reporter = silen
         ConfigError: If the configuration cannot work, or differs from that of the runs in the folder.
         StoreError: If the store cannot be opened.
         SplitError: If its rows cannot be divided as asked.
+        WriteError: If the folder cannot be written to, or another command is writing there.
     """
+    kept = f"every fit that had ended is kept in {folder.path}; the same command goes on"
+    with locked_folder(folder.path), keeping(lambda: kept):
+        return _complete(config, folder, report)
+
+
+def _complete(config: StudyConfig, folder: StudyFolder, report: Reporter) -> StudyFolder:
     check_wandb(config.wandb)
     check_unchanged(folder, config)
     study = Study(config, folder)

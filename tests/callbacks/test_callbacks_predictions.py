@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from training import by_name, classifier, data, trainer
 
 from estitchup_pl import EmbeddingClassifier, EmbeddingDataModule
 from estitchup_pl.callbacks import PredictionWriter
-from estitchup_pl.errors import ConfigError
+from estitchup_pl.errors import ConfigError, WriteError
 from estitchup_pl.model.decision import Decision
 from estitchup_pl.model.scores import NeighborDistance
 
@@ -76,12 +77,6 @@ def test_without_a_threshold_the_column_is_null_and_nothing_is_none(tmp_path: Pa
     assert "none" not in table.column("predicted").to_pylist()
 
 
-@pytest.mark.parametrize("name", ["predictions.csv", "predictions", "predictions.json"])
-def test_a_name_of_another_kind_of_file_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"written as parquet.* name the file predictions\.parquet"):
-        PredictionWriter(name)
-
-
 def test_fewer_classes_than_asked_for_are_all_written(tmp_path: Path, fitted: tuple) -> None:
     model, rows = fitted
     trainer(tmp_path, callbacks=[PredictionWriter(tmp_path / "p.parquet", top_k=50)]).predict(
@@ -110,6 +105,59 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, fitted: tuple) -> None:
     with pytest.raises(RuntimeError, match="disk is full"):
         trainer(tmp_path, callbacks=[Broken(tmp_path / "p.parquet")]).predict(*fitted, return_predictions=False)
     assert not list(tmp_path.glob("*p.parquet*"))
+
+
+def test_a_csv_file_says_the_same(tmp_path: Path, fitted: tuple) -> None:
+    for name in ("p.parquet", "p.csv"):
+        run = trainer(tmp_path, callbacks=[PredictionWriter(tmp_path / name, top_k=2)])
+        run.predict(*fitted, return_predictions=False)
+    with (tmp_path / "p.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    expected = pq.read_table(tmp_path / "p.parquet").to_pylist()
+    assert len(rows) == len(expected) == 250
+    for row, wanted in zip(rows, expected, strict=True):
+        assert (row["id"], row["predicted"]) == (wanted["id"], wanted["predicted"])
+        assert np.float32(row["confidence"]) == np.float32(wanted["confidence"])
+        assert [row["top_classes_1"], row["top_classes_2"]] == wanted["top_classes"]
+        numbers = [np.float32(row["top_probabilities_1"]), np.float32(row["top_probabilities_2"])]
+        assert numbers == [np.float32(number) for number in wanted["top_probabilities"]]
+    assert list(rows[0])[:3] == ["id", "predicted", "confidence"]
+    assert len(rows[0]) == 9
+
+
+@pytest.mark.parametrize("name", ["predictions.xlsx", "predictions", "predictions.json"])
+def test_a_file_of_another_kind_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"written as \.parquet or \.csv: name the file so, got {name}"):
+        PredictionWriter(name)
+
+
+def test_of_two_that_write_one_file_the_second_is_refused(tmp_path: Path, fitted: tuple) -> None:
+    """And takes nothing of the first one's away."""
+
+    class Rivalled(PredictionWriter):
+        def on_predict_start(self, trainer, pl_module):
+            super().on_predict_start(trainer, pl_module)
+            with pytest.raises(WriteError, match=r"p\.parquet: another command is writing there"):
+                rival(*fitted, return_predictions=False)
+
+    rival = trainer(tmp_path, callbacks=[PredictionWriter(tmp_path / "p.parquet")]).predict
+    model, _ = fitted
+    own = data(predict_rows="all", eval_batch_size=33)
+    run = trainer(tmp_path, callbacks=[Rivalled(tmp_path / "p.parquet")])
+    run.predict(copy.deepcopy(model), own, return_predictions=False)
+    assert pq.read_table(tmp_path / "p.parquet").num_rows == 250
+    assert [path.name for path in tmp_path.iterdir()] == ["p.parquet"]
+
+
+@pytest.mark.parametrize("limit", [3, 3000])
+def test_a_full_disk_leaves_the_older_file(tmp_path: Path, fitted: tuple, file_limit, limit: int) -> None:
+    """Full when a part is begun, and when it is written."""
+    (tmp_path / "p.parquet").write_text("precious")
+    run = trainer(tmp_path, callbacks=[PredictionWriter(tmp_path / "p.parquet", overwrite=True)])
+    with file_limit(limit), pytest.raises(WriteError, match=r"p\.parquet: cannot be written"):
+        run.predict(*fitted, return_predictions=False)
+    assert (tmp_path / "p.parquet").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["p.parquet"]
 
 
 def test_an_impossible_top_k_is_refused() -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import os
 import shutil
+import signal
 import zipfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -12,12 +17,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from toys import Letters, Streamed, embed_on_cpu, expected, files, words, write_table
 
 from estitchup_pl.embed import EmbedSummary, Modality, finish, staging
 from estitchup_pl.embed.state import WORK_NAME
-from estitchup_pl.errors import ConfigError, DataError, StoreError
+from estitchup_pl.errors import ConfigError, DataError, StoreError, WriteError
+from estitchup_pl.locking import locked_folder
+from estitchup_pl.stopping import Stopped, stoppable
 from estitchup_pl.store import EmbeddingStore
+
+Limit = Callable[[int], AbstractContextManager[None]]
 
 
 def embed(folder: Path, columns: dict, modalities: dict | None = None, **options) -> EmbedSummary:
@@ -258,6 +268,96 @@ def test_new_items_alone_are_embedded_and_follow_the_old_ones(tmp_path: Path, ol
     report = summary.modalities["title"]
     assert (report.embedded, report.failed) == (new - 1, 1)
     assert pq.read_table(tmp_path / "store" / "failures.parquet")["id"].to_pylist() == ["0"]
+
+
+def test_appending_refuses_damage_in_what_it_takes_over(tmp_path: Path) -> None:
+    """Else a new digest would stand for it."""
+    embed(tmp_path, {"id": range(20), "title": words(20)})
+    table = {"id": range(24), "title": words(24)}
+    out = tmp_path / "store"
+    for name in (
+        "embeddings/title/00001.npy",
+        "items.parquet",
+        "failures.parquet",
+        "embed.json",
+        "embed_inputs.parquet",
+    ):
+        whole = (out / name).read_bytes()
+        (out / name).write_bytes(whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:])
+        with pytest.raises(StoreError, match=f"{name}: (changed since it was written|damaged)"):
+            embed(tmp_path, table)
+        (out / name).write_bytes(whole)
+    embed(tmp_path, table)
+    assert len(titles(tmp_path)) == 24
+
+
+def test_a_store_made_otherwise_in_the_place_of_an_embedded_one_is_no_longer_appended_to(tmp_path: Path) -> None:
+    embed(tmp_path, {"id": range(20), "title": words(20)})
+    items = EmbeddingStore.open(tmp_path / "store").items
+    EmbeddingStore.create(tmp_path / "store", items, {"title": titles(tmp_path) + 1}, overwrite=True)
+    with pytest.raises(ConfigError, match="is a store that `estitchup embed` did not write"):
+        embed(tmp_path, {"id": range(24), "title": words(24)})
+
+
+class Addressed(Letters):
+    """Fails with a message that holds the address of an object."""
+
+    def prepare(self, value: str) -> str:
+        if value == "broken":
+            raise ValueError(f"cannot identify image file {io.BytesIO()!r}")
+        return value
+
+
+def test_two_runs_give_the_same_failures(tmp_path: Path) -> None:
+    modalities = {"title": Modality("title", Addressed(), dtype="float32")}
+    embed(tmp_path, {"id": range(3), "title": ["a", "broken", "b"]}, modalities, on_error="missing")
+    (failure,) = pq.read_table(tmp_path / "store" / "failures.parquet").to_pylist()
+    assert failure["reason"] == "ValueError: cannot identify image file <_io.BytesIO object>"
+
+
+class Interrupted(Letters):
+    """Asks its own process to end when it sees a text."""
+
+    def embed(self, batch: list[str]) -> torch.Tensor:
+        if "stop" in batch:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().embed(batch)
+
+
+def test_a_stop_says_how_many_shards_are_kept(tmp_path: Path) -> None:
+    texts = words(40)
+    texts[20] = "stop"
+    modalities = {"title": Modality("title", Interrupted(), dtype="float32")}
+    with stoppable(), pytest.raises(Stopped) as stop:
+        embed(tmp_path, {"id": range(40), "title": texts}, modalities)
+    assert stop.value.status == 143
+    assert stop.value.kept.startswith("1 of 3 shards are kept in ")
+    assert "00000.npy" in files(tmp_path / "store" / WORK_NAME / "embeddings" / "title")
+    assert list((tmp_path / "store").iterdir()) == [tmp_path / "store" / WORK_NAME]
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    table = {"id": range(40), "title": words(40)}
+    with locked_folder(tmp_path / "store"), pytest.raises(WriteError, match="store: another command is writing there"):
+        embed(tmp_path, table)
+    embed(tmp_path, table)
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on_where_it_stopped(tmp_path: Path, file_limit: Limit) -> None:
+    """The limit lets the table and the first, short shard through, not the second one."""
+    texts = ["a"] * 3000
+    modalities = {
+        "small": Modality("title", Letters(), dtype="float16"),
+        "title": Modality("title", Letters(), dtype="float32"),
+    }
+    reader = write_table(tmp_path / "items.parquet", {"id": range(3000), "title": texts})
+    run = partial(embed_on_cpu, tmp_path / "store", reader, modalities, rows_per_shard=3000)
+    with file_limit(1000), pytest.raises(WriteError, match=r"items\.arrow: cannot be written \(.*File too large"):
+        run()
+    with file_limit(71_900), pytest.raises(WriteError, match=r"title/00000\.npy: cannot be written \(File too large"):
+        run()
+    assert run().embedded == 3000
+    np.testing.assert_allclose(titles(tmp_path), expected(texts), rtol=1e-5)
 
 
 def test_appending_refuses_changed_or_removed_items(tmp_path: Path) -> None:

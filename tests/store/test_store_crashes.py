@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,11 @@ import numpy as np
 import pytest
 from small_store import ROWS, file_names, small_embeddings, small_table
 
-from estitchup_pl.errors import StoreError
+from estitchup_pl.errors import StoreError, WriteError
 from estitchup_pl.store import (
     EmbeddingStore,
     shard_path,
+    write_items,
     write_shard,
 )
 
@@ -40,7 +42,7 @@ class _FailingRows:
         return "failing rows"
 
 
-FAILURES = [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device"), StoreError("bad row")]
+FAILURES = [KeyboardInterrupt(), OSError(errno.EIO, "cannot be read"), StoreError("bad row")]
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
@@ -124,23 +126,76 @@ def test_a_killed_creation_is_no_store_and_can_be_run_again(tmp_path):
     assert "embeddings/a/00000.npy" not in file_names(folder)
 
 
-def test_a_crash_while_the_store_is_put_in_place_can_be_run_again(store, monkeypatch):
-    header = store.path / "store.json"
-    real = Path.replace
+def _points(store: EmbeddingStore, tmp_path: Path, monkeypatch) -> list[Path]:
+    """Copies of a store's folder at every moment of an overwriting at which a crash leaves something else."""
+    copies: list[Path] = []
 
-    def crash(path, target):
-        if Path(target) == header:
-            raise KeyboardInterrupt
-        return real(path, target)
+    def noted(function):
+        def call(*args, **kwargs):
+            copies.append(tmp_path / f"crash-{len(copies)}")
+            shutil.copytree(store.path, copies[-1])
+            return function(*args, **kwargs)
+
+        return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", crash)
-        with pytest.raises(KeyboardInterrupt):
-            EmbeddingStore.create(store.path, small_table(), small_embeddings(seed=1), overwrite=True)
-    assert not header.exists()
-    again = EmbeddingStore.create(store.path, small_table(), small_embeddings(seed=1))
-    again.verify()
-    assert not (store.path / ".unfinished").exists()
+        patch.setattr(Path, "replace", noted(Path.replace))
+        patch.setattr(Path, "mkdir", noted(Path.mkdir))
+        patch.setattr(shutil, "rmtree", noted(shutil.rmtree))
+        EmbeddingStore.create(store.path, small_table(6), small_embeddings(6, seed=1), overwrite=True)
+    return copies
+
+
+def test_an_overwriting_that_is_cut_off_leaves_the_old_store_or_the_new_one(store, tmp_path, monkeypatch):
+    old, new = small_embeddings()["image"], small_embeddings(6, seed=1)["image"]
+    found = []
+    for copy in _points(store, tmp_path, monkeypatch):
+        opened = EmbeddingStore.open(copy, verify=True)
+        found.append(len(opened))
+        np.testing.assert_array_equal(opened.gather(range(len(opened)), ["image"]), {10: old, 6: new}[len(opened)])
+        again = EmbeddingStore.create(copy, small_table(4), small_embeddings(4, seed=2), overwrite=True)
+        again.verify()
+        assert not {".unfinished", ".finished", ".estitchup.lock"} & {file.name for file in copy.iterdir()}
+    assert found == sorted(found, reverse=True)  # first the old one, from some moment on the new one
+    assert found.count(10) >= 5
+    assert found.count(6) >= 7
+
+
+def test_a_swap_that_cannot_be_finished_is_told(store, tmp_path, monkeypatch):
+    copy = _points(store, tmp_path, monkeypatch)[-3]
+
+    def read_only(path, target):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", read_only)
+        with pytest.raises(StoreError, match=r"cut off in the last step of its creation.*\(.*Read-only file system\)"):
+            EmbeddingStore.open(copy)
+    assert len(EmbeddingStore.open(copy, verify=True)) == 6
+
+
+def test_of_two_creations_in_one_folder_the_second_is_refused(store):
+    """And leaves the first one's work alone."""
+
+    class Rival(_FailingRows):
+        def __getitem__(self, rows):
+            with pytest.raises(WriteError, match=f"{store.path}: another command is writing there"):
+                EmbeddingStore.create(store.path, small_table(), small_embeddings(), overwrite=True)
+            return np.ones((rows.stop - rows.start, 2), np.float32)
+
+    EmbeddingStore.create(store.path, small_table(), {"a": Rival(KeyboardInterrupt())}, overwrite=True).verify()
+    assert file_names(store.path) == ["embeddings/a/00000.npy", "items.parquet", "store.json"]
+
+
+def test_a_full_disk_leaves_the_older_store_as_it_was(store, file_limit):
+    before = {name: (store.path / name).read_bytes() for name in file_names(store.path)}
+    big = {"image": np.ones((ROWS, 4096), np.float32)}
+    with file_limit(20_000), pytest.raises(WriteError, match=r"image/00000\.npy: cannot be written \(File too large\)"):
+        EmbeddingStore.create(store.path, small_table(), big, overwrite=True)
+    assert {name: (store.path / name).read_bytes() for name in file_names(store.path)} == before
+    with file_limit(10), pytest.raises(WriteError, match=r"items\.parquet: cannot be written"):
+        write_items(store.path, store.items)
+    assert {name: (store.path / name).read_bytes() for name in file_names(store.path)} == before
 
 
 def test_a_shard_is_there_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 from small_store import file_names, small_embeddings, small_table
@@ -30,8 +31,10 @@ from estitchup_pl.store import (
 def test_folder_holds_the_files_of_the_format_and_nothing_else(store):
     shards = [f"embeddings/{name}/0000{index}.npy" for name in ("image", "title") for index in range(3)]
     assert file_names(store.path) == sorted([*shards, "items.parquet", "store.json"])
-    assert json.loads((store.path / "store.json").read_text()) == {
-        "format_version": 1,
+    content = json.loads((store.path / "store.json").read_text())
+    del content["digests"], content["digest"]  # tested below
+    assert content == {
+        "format_version": 2,
         "rows": 10,
         "rows_per_shard": 4,
         "modalities": {
@@ -84,6 +87,9 @@ def test_header_keeps_what_is_known_of_the_encoders_and_the_order_of_modalities(
             ),
             min_size=1,
         ),
+        digests=st.dictionaries(
+            st.text('az/"é\n', min_size=1).map("x".__add__), st.text("0f", min_size=32, max_size=32)
+        ),
     )
 )
 def test_header_survives_its_json(header):
@@ -95,12 +101,14 @@ def test_header_survives_its_json(header):
 def test_a_folder_becomes_a_store_with_its_header(tmp_path):
     header = StoreHeader(6, 4, {"audio": ModalityInfo(2, "float32")})
     rows = np.arange(1, 13, dtype=np.float32).reshape(6, 2)
-    write_shard(tmp_path, "audio", 1, rows[4:])
-    write_shard(tmp_path, "audio", 0, rows[:4])
-    write_items(tmp_path, small_table(6, has_audio=[True] * 6))
+    digests = {
+        "embeddings/audio/00001.npy": write_shard(tmp_path, "audio", 1, rows[4:]),
+        "embeddings/audio/00000.npy": write_shard(tmp_path, "audio", 0, rows[:4]),
+        "items.parquet": write_items(tmp_path, small_table(6, has_audio=[True] * 6)),
+    }
     with pytest.raises(StoreError, match=r"it has no store\.json"):
         EmbeddingStore.open(tmp_path)
-    write_header(tmp_path, header)
+    write_header(tmp_path, header.with_digests(digests))
     store = EmbeddingStore.open(tmp_path)
     store.verify()
     np.testing.assert_array_equal(store.gather(range(6)), rows)
@@ -115,7 +123,10 @@ def test_a_shard_in_fortran_order_or_of_foreign_byte_order_is_written_in_the_for
     np.testing.assert_array_equal(np.load(shard_path(tmp_path, "a", 0)), rows)
 
 
-_HEADER = '{"format_version": 1, "rows": 3, "rows_per_shard": 4, "modalities": {"a": {"dim": 1, "dtype": "float16"}}}'
+_HEADER = (
+    '{"format_version": 2, "rows": 3, "rows_per_shard": 4, "modalities": {"a": {"dim": 1, "dtype": "float16"}}, '
+    '"digests": {}}'
+)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +136,9 @@ _HEADER = '{"format_version": 1, "rows": 3, "rows_per_shard": 4, "modalities": {
         ("{", ""),
         ("[]", ""),
         ("{}", "missing entry 'format_version'"),
-        ('{"format_version": 1, "rows": 3}', "missing entry 'modalities'"),
+        ('{"format_version": 2, "rows": 3}', "missing entry 'modalities'"),
+        (_HEADER.replace('"digests": {}', '"digests": {"../../x": "0"}'), "digests of a store are of its own files"),
+        (_HEADER, "it does not match its own digest"),
         (_HEADER.replace("3", '"3"'), "rows of a store must be a whole number"),
         (_HEADER.replace('"a"', '"../a"'), "a modality's name consists of"),
         (_HEADER.replace("float16", "int8"), "one of float16, float32, got 'int8'"),
@@ -143,13 +156,26 @@ def test_a_header_that_is_not_text_is_refused(store):
         EmbeddingStore.open(store.path)
 
 
-def test_a_newer_format_is_refused_and_unknown_entries_are_passed_over(store):
-    content = json.loads((store.path / "store.json").read_text())
-    (store.path / "store.json").write_text(json.dumps({**content, "made_by": "somebody"}))
-    assert len(EmbeddingStore.open(store.path)) == 10
+def test_another_format_is_refused(store):
     (store.path / "store.json").write_text(json.dumps({"format_version": FORMAT_VERSION + 1}))
-    with pytest.raises(StoreError, match=r"written in store format 2; .* reads up to 1\. Upgrade"):
+    with pytest.raises(StoreError, match=r"written in store format 3; .* reads format 2\. Use the version that wrote"):
         EmbeddingStore.open(store.path)
+
+
+def test_unknown_entries_are_passed_over_and_covered_by_the_digest(store):
+    """The digest by the words of docs/store.md: XXH3-128 of all that stands before it."""
+    text = (store.path / "store.json").read_text()
+    before = text[: text.rindex('"digest"')] + '"made_by": "somebody",\n  "digest": "'
+    (store.path / "store.json").write_text(f'{before}{xxhash.xxh3_128(before.encode()).hexdigest()}"\n}}\n')
+    assert len(EmbeddingStore.open(store.path)) == 10
+    EmbeddingStore.open(store.path).verify()
+
+
+def test_the_header_has_a_digest_of_every_file(store):
+    digests = json.loads((store.path / "store.json").read_text())["digests"]
+    files = {name: (store.path / name).read_bytes() for name in file_names(store.path) if name != "store.json"}
+    assert digests == {name: xxhash.xxh3_128(content).hexdigest() for name, content in files.items()}
+    assert len(digests) == 7
 
 
 def test_what_is_no_store_is_refused(tmp_path):

@@ -103,8 +103,6 @@ def test_one_column_is_read_without_the_others(tmp_path):
     assert store.column("id").to_pylist() == small_table()["id"].to_pylist()
     with pytest.raises(StoreError, match=r"items\.parquet: cannot be read"):
         _ = store.items
-    with pytest.raises(StoreError, match=r"items\.parquet: cannot be read"):
-        store.verify()
 
 
 def test_a_store_on_disk_is_pickled_as_its_path_and_one_in_memory_whole(store, monkeypatch, tmp_path):

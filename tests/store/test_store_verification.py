@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from small_store import small_embeddings
+from small_store import file_names, small_embeddings
 
+from estitchup_pl.data import EmbeddingDataModule
 from estitchup_pl.errors import StoreError
 from estitchup_pl.store import (
     EmbeddingStore,
+    read_header,
     shard_path,
+    write_header,
     write_items,
 )
 
@@ -78,8 +82,61 @@ def test_gather_refuses_a_damaged_shard_when_it_touches_it(store, damage):
     ],
 )
 def test_verify_checks_the_table(store, change, message):
-    write_items(store.path, change(store.items))
+    _rewrite_items(store, change(store.items))
     with pytest.raises(StoreError, match=rf"items\.parquet: {message}"):
+        EmbeddingStore.open(store.path).verify()
+
+
+def test_labels_that_are_not_text_are_named(store):
+    labels = pa.array([b"class-0"] * 7 + [b"h\xfft"] + [None] * 2).view(pa.string())
+    _rewrite_items(store, store.items.set_column(1, "label", labels))
+    with pytest.raises(StoreError, match=r"items\.parquet: column 'label', row 7: not text in UTF-8 \(b'h\\xfft'\)"):
+        EmbeddingStore.open(store.path).verify()
+
+
+def _rewrite_items(store, table):
+    """Put another table into a store, with its digest."""
+    digest = write_items(store.path, table)
+    write_header(store.path, read_header(store.path).with_digests({"items.parquet": digest}))
+
+
+def test_verify_finds_every_changed_byte(store):
+    """Of every file; each change is one bit."""
+    for name in file_names(store.path):
+        path = store.path / name
+        whole = path.read_bytes()
+        for place in range(0, len(whole), 1 if name == "store.json" else 3):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
+            with pytest.raises(StoreError, match="store"):
+                EmbeddingStore.open(store.path, verify=True)
+        path.write_bytes(whole)
+    EmbeddingStore.open(store.path, verify=True)
+
+
+def test_opening_verifies_only_if_asked(store):
+    path = shard_path(store.path, "title", 2)
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    EmbeddingStore.open(store.path)
+    with pytest.raises(StoreError, match=r"title/00002\.npy: changed since it was written"):
+        EmbeddingStore.open(store.path, verify=True)
+    with pytest.raises(StoreError, match=r"title/00002\.npy: changed since it was written"):
+        EmbeddingDataModule(store.path, verify=True)
+
+
+def test_pages_of_the_table_have_checksums(store):
+    """Where a reader asks for them, a changed page is noticed without the header."""
+    path = store.path / "items.parquet"
+    place = pq.ParquetFile(path).metadata.row_group(0).column(0).data_page_offset + 40
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(OSError, match="checksum"):
+        pq.read_table(path, page_checksum_verification=True)
+
+
+def test_a_file_too_few_is_named(store):
+    write_header(store.path, read_header(store.path).with_digests({"failures.parquet": "0" * 32}))
+    with pytest.raises(StoreError, match=r"failures\.parquet: missing"):
         EmbeddingStore.open(store.path).verify()
 
 
@@ -87,7 +144,7 @@ def test_verify_checks_the_table(store, change, message):
 def test_an_unreadable_table_is_named(store, change):
     change(store.path / "items.parquet")
     opened = EmbeddingStore.open(store.path)
-    with pytest.raises(StoreError, match=r"items\.parquet: cannot be read"):
+    with pytest.raises(StoreError, match=r"items\.parquet: (missing|changed since it was written)"):
         opened.verify()
     with pytest.raises(StoreError, match=r"items\.parquet: cannot be read"):
         opened.column("id")
