@@ -17,11 +17,12 @@ from estitchup_pl.callbacks import PredictionWriter
 from estitchup_pl.cli.interruption import EndFitInOrder, EndInOrder
 from estitchup_pl.cli.parser import CommandParser, explained
 from estitchup_pl.data.datamodule import EmbeddingDataModule
-from estitchup_pl.errors import CheckpointError, ConfigError
+from estitchup_pl.errors import CheckpointError, ConfigError, WriteError
 from estitchup_pl.model.checkpoint_io import AtomicCheckpointIO
 from estitchup_pl.model.checkpoints import check_names, foreign_hyperparameters, read_checkpoint
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.model.named_classes import named_class, only_known_classes
+from estitchup_pl.store.files import CANNOT_WRITE
 
 TRAINER_DEFAULTS = {
     "max_epochs": 576,
@@ -139,5 +140,13 @@ def main(argv: list[str]) -> int:
     for message in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message)
     sys.argv[1:] = argv
-    EstitchupCLI(argv[0])
+    try:
+        EstitchupCLI(argv[0])
+    except OSError as error:  # loggers and the like write where they please
+        if error.errno not in CANNOT_WRITE:
+            raise
+        raise WriteError(
+            f"{error.filename or 'a file of this run'}: cannot be written ({error.strerror}). Free some space and run "
+            "the command again; a fit goes on with --ckpt_path and its last checkpoint"
+        ) from error
     return 0

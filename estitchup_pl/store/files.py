@@ -32,7 +32,7 @@ DAMAGE: Final = (OSError, pa.ArrowException, ValueError, KeyError, TypeError)
 _CHUNK_BYTES: Final = 1 << 20
 """Bytes that are digested at a time."""
 
-_CANNOT_WRITE: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+CANNOT_WRITE: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 """What only writing gives: a full disk, a quota, a file as large as may be, a read-only disk."""
 
 
@@ -192,7 +192,7 @@ def writing(path: Path, *temporary: Path) -> Iterator[None]:
         yield
     except OSError as error:
         places = {str(place) for name in (path, *temporary) for place in (name, *name.parents)}
-        if error.errno not in _CANNOT_WRITE and str(error.filename) not in places:
+        if error.errno not in CANNOT_WRITE and str(error.filename) not in places:
             raise
         raise WriteError(
             f"{path}: cannot be written ({error.strerror or error}); what was there before is unchanged. Free some "

@@ -38,7 +38,7 @@ from torch import Tensor
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.errors import DataError
-from estitchup_pl.store.files import atomic_path
+from estitchup_pl.store.files import atomic_path, write_npy
 
 FORMAT: Final = 3
 RESULT_SCHEMA: Final = pa.schema(
@@ -221,8 +221,7 @@ class StudyFolder:
         """Write logits ``(rows, classes)`` of a run as float16, under a name such as ``"threshold/0"``."""
         path = self.run_path(method, trial) / f"{name}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.save(file, logits.astype(np.float16))
+        write_npy(path, logits.shape, np.float16, [logits])  # numpy's own way says nothing of a disk that is full
 
     def read_logits(self, method: str, trial: int, name: str) -> npt.NDArray[np.float16] | None:
         """Logits that :meth:`write_logits` wrote, or ``None``."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small import SPLIT, STITCH, digits_config, method
 
-from estitchup_pl.errors import ConfigError
+from estitchup_pl.errors import ConfigError, WriteError
+from estitchup_pl.locking import LOCK_NAME, locked_folder
+from estitchup_pl.stopping import Stopped
 from estitchup_pl.study import StudyConfig, StudyFolder, fitting, run_study
 
 OPTIONS = {"trials": 1, "epochs": 2, "stack_size": 1}
@@ -45,6 +48,44 @@ def results(folder: StudyFolder) -> list[str]:
     return list(map(str, folder.results().to_pylist()))  # as text, so that NaN is what it was
 
 
+def test_a_full_disk_is_told_and_the_study_goes_on_when_there_is_room(tmp_path: Path, file_limit):
+    config = digits_config(**OPTIONS, methods={"A": {}})
+    whole = finish(config, tmp_path / "whole")
+    largest = max((path for path in whole.path.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    for limit in (100, largest.stat().st_size - 1):
+        with (
+            file_limit(limit),
+            pytest.raises(WriteError, match=r"cannot be written \(.*File too large.*; what was"),
+        ):
+            finish(config, tmp_path / "full")
+    assert results(finish(config, tmp_path / "full")) == results(whole)
+    assert sorted(path.name for path in (tmp_path / "full").rglob("*") if path.suffix == ".tmp") == []
+
+
+def test_two_studies_do_not_write_to_one_folder_but_anybody_reads_it(tmp_path: Path):
+    config = digits_config(**OPTIONS, methods={"A": {}})
+    folder = finish(config, tmp_path / "a")
+    with locked_folder(folder.path):
+        with pytest.raises(WriteError, match="a: another command is writing there"):
+            finish(config, folder.path)
+        assert folder.results().num_rows > 0
+    assert results(finish(config, folder.path)) == results(folder)
+
+
+def test_a_stop_says_that_fits_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    class StoppedHere(Stopped):
+        def __init__(self) -> None:
+            super().__init__(signal.SIGTERM)
+
+    fits = Fits(monkeypatch, kill_before=1)
+    monkeypatch.setitem(globals(), "KilledError", StoppedHere)
+    with pytest.raises(Stopped) as stop:
+        finish(digits_config(**OPTIONS, methods={"A": {}}), tmp_path)
+    assert stop.value.kept == f"every fit that had ended is kept in {tmp_path}; the same command goes on"
+    assert len(fits.names) == 1
+    assert not (tmp_path / LOCK_NAME).exists()
+
+
 def test_killed_anywhere_it_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     methods = {
         "E": method("Ensemble", base="A", size=3),
@@ -75,12 +116,12 @@ def test_a_study_killed_before_its_logits_are_joined_goes_on_without_a_fit(
 ):
     config = digits_config(**OPTIONS, methods={"A": {}, "E": method("Ensemble", base="A", size=2)})
     folder = finish(config, tmp_path)
-    expected = folder.results()
+    expected = results(folder)
     fits = Fits(monkeypatch)
     for names in (("run.json", "logits.npy"), ("run.json", "threshold.json", "threshold/1.npy")):
         for name in names:
             (folder.run_path("E", 0) / name).unlink()
-        assert finish(config, tmp_path).results().equals(expected)
+        assert results(finish(config, tmp_path)) == expected
     assert fits.names == []
 
 

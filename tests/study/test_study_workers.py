@@ -118,7 +118,8 @@ def test_each_worker_of_a_machine_takes_a_gpu_of_its_own(tmp_path: Path):
     assert held_too is not None
 
 
-def test_control_c_ends_every_process(tmp_path: Path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_every_process(tmp_path: Path, number: signal.Signals, status: int):
     config = digits_config(workers=2, stack_size=1, epochs=100_000).plain()
     (tmp_path / "long.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "estitchup_pl", "study", "--config", "long.yaml", "--out", "out"]
@@ -130,14 +131,17 @@ def test_control_c_ends_every_process(tmp_path: Path):
         _wait_for(lambda: len(list(tmp_path.glob("out/runs/*/*/selection/*.json"))) == 4, 120)
         ours = [one for one in psutil.process_iter() if os.getsid(one.pid) == process.pid]
         assert len(ours) >= 3
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        if number is signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            process.send_signal(number)  # as a scheduler does
         output, _ = process.communicate(timeout=60)
         _wait_for(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in ours), 30)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 130
-    assert output.strip().endswith("interrupted")
+    assert process.returncode == status
+    assert output.strip().endswith("stopped: every fit that had ended is kept in out; the same command goes on")
     assert "Traceback" not in output
 
 
