@@ -2,11 +2,12 @@
 
 from estitchup_pl.data.datamodule import EmbeddingDataModule, open_store
 from estitchup_pl.data.digits import digits_store
-from estitchup_pl.data.splits import ColumnSplit, Split, SplitProtocol, ThresholdSplit, TrialSplit
+from estitchup_pl.data.splits import ColumnSplit, RowsPerClass, Split, SplitProtocol, ThresholdSplit, TrialSplit
 
 __all__ = [
     "ColumnSplit",
     "EmbeddingDataModule",
+    "RowsPerClass",
     "Split",
     "SplitProtocol",
     "ThresholdSplit",

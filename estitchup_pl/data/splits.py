@@ -164,6 +164,39 @@ class ThresholdSplit(SplitProtocol):
         return count
 
 
+@dataclass
+class RowsPerClass(SplitProtocol):
+    """At most so many training rows of each class, drawn from those of another split: what does labelling more buy?
+
+    Rows that are not drawn take no part. Validation and test rows are those of the other split.
+
+    Attributes:
+        rows: Training rows of each class, at least 1; of a class that has fewer, all.
+        split: The split whose training rows are drawn from.
+        trial: Seed of the draw.
+    """
+
+    rows: int = 20
+    split: SplitProtocol = field(default_factory=TrialSplit)
+    trial: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ConfigError(f"rows must be at least 1, got {self.rows}")
+
+    @override
+    def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
+        outer = self.split.assign(store, labels)
+        shuffled = split_generator("rows per class", self.trial).permutation(outer.train)
+        codes = labels.codes[shuffled]
+        drawn = [shuffled[codes == code][: self.rows] for code in np.unique(codes)]
+        return replace(outer, train=np.sort(np.concatenate(drawn)))
+
+    @override
+    def for_trial(self, trial: int) -> RowsPerClass:
+        return replace(self, split=self.split.for_trial(trial), trial=trial)
+
+
 PART_NAMES: Final = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),

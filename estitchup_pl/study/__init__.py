@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from estitchup_pl.study.baselines import EstimatorMethod
-from estitchup_pl.study.combining import Ensemble, TemperatureScaling
+from estitchup_pl.study.choosing import Candidate, Chosen, select
+from estitchup_pl.study.combining import Ensemble
 from estitchup_pl.study.config import SelectionConfig, StudyConfig, WandbConfig
+from estitchup_pl.study.deciding import Decided
+from estitchup_pl.study.derived import DerivedMethod, Learnt, Member, MemberRows
 from estitchup_pl.study.driver import run_study
 from estitchup_pl.study.evaluation import evaluate, study_metrics
 from estitchup_pl.study.folder import RunPredictions, RunRecord, StudyFolder
-from estitchup_pl.study.methods import DerivedMethod, FittedMethod, Member, Method, NetworkMethod, RowsMethod
+from estitchup_pl.study.methods import FittedMethod, Method, NetworkMethod, RowsMethod
 
 __all__ = [
+    "Candidate",
+    "Chosen",
+    "Decided",
     "DerivedMethod",
     "Ensemble",
     "EstimatorMethod",
     "FittedMethod",
+    "Learnt",
     "Member",
+    "MemberRows",
     "Method",
     "NetworkMethod",
     "RowsMethod",
@@ -24,9 +32,9 @@ __all__ = [
     "SelectionConfig",
     "StudyConfig",
     "StudyFolder",
-    "TemperatureScaling",
     "WandbConfig",
     "evaluate",
     "run_study",
+    "select",
     "study_metrics",
 ]

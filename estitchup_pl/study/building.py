@@ -20,7 +20,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from jsonargparse.typing import register_type
 from torch import optim
 
-from estitchup_pl import callbacks
+from estitchup_pl import callbacks, model
 from estitchup_pl.errors import ConfigError, did_you_mean
 
 Description = dict[str, Any]
@@ -167,7 +167,7 @@ def _shortened(message: str) -> str:
 def _hint(message: str, kind: Any, given: Mapping[str, Any]) -> str:
     """Offer the nearest name to one that jsonargparse does not know."""
     short_names = {cls.__name__: cls for cls in _subclasses(get_args(kind)[-1] if get_args(kind) else kind)}
-    short_names |= {name: cls for place in (callbacks, optim) for name, cls in vars(place).items()}
+    short_names |= {name: cls for place in (callbacks, model, optim) for name, cls in vars(place).items()}
     if found := _UNKNOWN_CLASS.search(message):
         return did_you_mean(found[1], short_names)
     if found := _UNKNOWN_OPTION.search(message):

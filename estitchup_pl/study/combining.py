@@ -1,89 +1,46 @@
-"""Methods that make something of other methods' logits: temperature scaling, and ensembles."""
+"""Methods that average other methods' fits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 from typing_extensions import override
 
-from estitchup_pl.batch import NONE
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.functional.temperature import fit_temperature
-from estitchup_pl.study.methods import DerivedMethod, Member
-
-
-@dataclass
-class TemperatureScaling(DerivedMethod):
-    """The logits of another method divided by one number (Guo et al., 2017).
-
-    The number has the least cross-entropy on the known validation rows of the threshold split; thresholds are found
-    anew.
-
-    Args:
-        base: Name of the other method.
-    """
-
-    base: str
-
-    @property
-    @override
-    def members(self) -> Sequence[Member]:
-        return [Member(self.base)]
-
-    @override
-    def learn(self, logits: Sequence[Tensor], labels: Tensor) -> dict[str, float]:
-        known = labels != NONE
-        finite = logits[0].clamp(min=-1e9)  # a class that was held out is as good as impossible
-        return {"temperature": fit_temperature(finite[known], labels[known])}
-
-    @override
-    def combine(self, logits: Sequence[Tensor], parameters: Mapping[str, float]) -> Tensor:
-        return logits[0] / parameters["temperature"]
+from estitchup_pl.functional import mean_logits
+from estitchup_pl.study.derived import DerivedMethod, Learnt, Member, MemberRows
 
 
 @dataclass
 class Ensemble(DerivedMethod):
-    """The mean probability of several fits of another method that differ in their seeds; the first is its own fit.
+    """The mean probability of several fits, which differ in their seeds, or are of unlike methods.
 
     Args:
-        base: Name of the other method, which has fits of its own; its chosen values are those of all members.
-        size: Number of members, at least 2.
+        base: Name of another method that has fits of its own, or of several, unlike ones; the values chosen for each
+            are those of all its fits.
+        size: Fits of each, the first of which is its own fit; 5 of a single method and 1 of several, if not given.
 
     Raises:
-        ConfigError: If there are fewer than two.
+        ConfigError: If there are fewer than two fits.
     """
 
-    base: str
-    size: int = 5
+    base: str | list[str]
+    size: int | None = None
 
     def __post_init__(self) -> None:
-        if self.size < 2:
-            raise ConfigError(f"size must be at least 2, got {self.size}")
+        if (self.size is not None and self.size < 1) or len(self.members) < 2:
+            raise ConfigError(f"an ensemble has at least two fits: size must be at least 2, got {self.size}")
 
     @property
     @override
     def members(self) -> Sequence[Member]:
-        return [Member(self.base, number) for number in range(self.size)]
+        bases = [self.base] if isinstance(self.base, str) else self.base
+        size = self.size if self.size is not None else 5 if isinstance(self.base, str) else 1
+        return [Member(base, number) for base in bases for number in range(size)]
 
     @override
-    def combine(self, logits: Sequence[Tensor], parameters: Mapping[str, float]) -> Tensor:
-        return mean_logits(logits)
-
-
-def mean_logits(logits: Sequence[Tensor]) -> Tensor:
-    """Logits of the mean of probabilities, computed without rounding to 0 or 1.
-
-    Args:
-        logits: Float ``(rows, classes)`` of each member.
-
-    Example:
-        >>> mean_logits([torch.tensor([[0.0, 20.0]]), torch.tensor([[0.0, 20.0]])])
-        tensor([[ 0., 20.]])
-    """
-    stacked = torch.stack(list(logits)).double()
-    present, absent = (torch.logsumexp(logsigmoid(sign * stacked), dim=0) for sign in (1, -1))
-    return (present - absent).to(logits[0].dtype)
+    def combine(self, rows: MemberRows, learnt: Learnt) -> Tensor:
+        return mean_logits(torch.stack(list(rows.logits)))

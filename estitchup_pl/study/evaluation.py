@@ -74,9 +74,9 @@ def run_metrics(
 ) -> Iterator[tuple[str, float]]:
     """Metrics of one run and their values."""
     record, predictions = folder.record(method, trial), folder.predictions(method, trial)
-    labels, (plain, at_threshold) = predictions.labels, by_threshold(metrics)
+    labels, scores, (plain, at_threshold) = predictions.labels, predictions.none_scores, by_threshold(metrics)
     rows = torch.tensor(predictions.rows)
-    for name, value in compute(plain, predictions.probabilities.double(), labels, rows=rows).items():
+    for name, value in compute(plain, predictions.probabilities.double(), labels, scores, rows).items():
         if "/" not in name or not math.isnan(value):  # of a group of "none" without a row in this trial
             yield name, value
     for heuristic, threshold in record.thresholds.items():
@@ -84,7 +84,7 @@ def run_metrics(
         for metric in at_threshold.values():
             metric.threshold = threshold
         # In float32, as the threshold was chosen: it stands between two confidences of that precision.
-        for name, value in compute(at_threshold, predictions.probabilities, labels).items():
+        for name, value in compute(at_threshold, predictions.probabilities, labels, scores).items():
             yield f"{name}/{heuristic}", value
     yield from _facts(folder, record, labels)
 
@@ -154,8 +154,13 @@ class Criterion:
     higher_is_better: bool
 
     @classmethod
-    def of(cls, name: str, metrics: Mapping[str, Metric]) -> Criterion:
+    def of(cls, name: str, metrics: Mapping[str, Metric], option: str = "selection.metric") -> Criterion:
         """Find the metric that returns the value of this name.
+
+        Args:
+            name: The name.
+            metrics: Metrics by name.
+            option: What names it, for messages.
 
         Raises:
             ConfigError: If there is none, it needs a threshold, or does not say whether a higher value is better.
@@ -164,13 +169,13 @@ class Criterion:
         known = {value: metric for one, metric in plain.items() for value in directions({one: metric})}
         if name not in known:
             raise ConfigError(
-                f"selection.metric: there is no metric {name!r} that needs no threshold{did_you_mean(name, known)}; "
+                f"{option}: there is no metric {name!r} that needs no threshold{did_you_mean(name, known)}; "
                 f"there are: {', '.join(known)}"
             )
         higher = known[name].higher_is_better
         if higher is None:
             raise ConfigError(
-                f"selection.metric: {type(known[name]).__name__} does not say whether a higher value is better; set "
+                f"{option}: {type(known[name]).__name__} does not say whether a higher value is better; set "
                 "its higher_is_better to True or False"
             )
         return cls(name, known[name], higher)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from torch import Tensor
 from typing_extensions import override
 
 from estitchup_pl.data.splits import Split, SplitProtocol
 from estitchup_pl.store.labels import Rows
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.curve import AccuracyCurve
+from estitchup_pl.study.derived import DerivedMethod
+from estitchup_pl.study.deriving import keep_derived, member_rows
 from estitchup_pl.study.folder import RunRecord
-from estitchup_pl.study.methods import DerivedMethod, NetworkMethod
+from estitchup_pl.study.methods import NetworkMethod
 from estitchup_pl.study.stage import Fit, FitStage, Job
 from estitchup_pl.study.study import Study
 
@@ -27,8 +30,16 @@ class FinalFits(FitStage):
         return outer
 
     @override
+    def labels(self, study: Study, trial: int, division: int) -> Tensor:
+        return study.trials.division(self, trial).labels
+
+    @override
     def own_file(self, division: int) -> str:
         return "logits"
+
+    @override
+    def scores_file(self, division: int) -> str:
+        return "none_scores"
 
     @override
     def evaluated(self, parts: Split) -> Rows:
@@ -54,12 +65,12 @@ class FinalFits(FitStage):
     @override
     def finish(self, study: Study) -> None:
         for name, trial in study.unfinished():
-            method, found = study.methods[name], study.found(name, trial) or {}
-            members = None if self._is_lost(study, name, trial) else study.member_logits(self, name, trial)
-            if members is not None and isinstance(method, DerivedMethod):
-                logits = method.combine(members, found["parameters"])
-                study.folder.write_logits(name, trial, self.file(0), logits.numpy())
-            study.folder.write_run(self._record(study, name, trial, diverged=members is None))
+            lost = self._is_lost(study, name, trial) or study.has_diverged(self, name, trial)
+            method = study.methods[name]
+            if isinstance(method, DerivedMethod) and not lost:
+                rows = member_rows(study, self, method, trial)
+                keep_derived(study, self, name, trial, rows, study.learnt(name, trial))
+            study.folder.write_run(self._record(study, name, trial, lost))
 
     def _record(self, study: Study, name: str, trial: int, diverged: bool) -> RunRecord:
         division, found = study.trials.division(self, trial), study.found(name, trial) or {}
@@ -70,7 +81,7 @@ class FinalFits(FitStage):
             class_names=division.class_names,
             thresholds=found.get("thresholds", {}),
             chosen=study.chosen(name, trial),
-            selection=study.scores(study.members(name)[0].method, trial),
+            selection=found.get("compared") or study.scores(name, trial),
             parameters=found.get("parameters", {}),
             train_rows=len(division.train),
             epochs=study.config.epochs if has_epochs else 0,

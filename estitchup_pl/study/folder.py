@@ -10,7 +10,10 @@
     runs/<method>/<trial>/members/<number>/      the same of further fits that differ in their seed
     runs/<method>/<trial>/curve.parquet          accuracies in the course of training
     runs/<method>/<trial>/selection/<candidate>-<division>.json   values and score of each candidate
+    runs/<method>/<trial>/none_scores.npy        float32 scores of "none", where they are not one minus the confidence
+    runs/<method>/<trial>/threshold/<repeat>_none_scores.npy   the same of the validation rows of a threshold split
     runs/<method>/<trial>/threshold.json         thresholds, and what a derived method has learnt
+    runs/<method>/<trial>/learnt.npz             the arrays among that
     results.parquet                  study, method, trial, split, metric, value
 
 Every figure that a study reports is computed from the logits as they are stored, so it can be computed again. All
@@ -23,7 +26,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -92,6 +95,8 @@ class RunPredictions:
         labels: Class index or ``NONE``, int64 ``(rows,)``.
         probabilities: Float32 ``(rows, classes)`` in ``[0, 1]``.
         class_names: Names of the classes.
+        none_scores: Scores of "none" in ``[0, 1]``, float32 ``(rows,)``; ``None`` where they are the paper's, one minus
+            the greatest probability.
     """
 
     rows: npt.NDArray[np.int64]
@@ -99,6 +104,7 @@ class RunPredictions:
     labels: Tensor
     probabilities: Tensor
     class_names: tuple[str, ...]
+    none_scores: Tensor | None = None
 
 
 def slug(method: str) -> str:
@@ -219,14 +225,49 @@ class StudyFolder:
 
     def write_logits(self, method: str, trial: int, name: str, logits: npt.NDArray[Any]) -> None:
         """Write logits ``(rows, classes)`` of a run as float16, under a name such as ``"threshold/0"``."""
-        path = self.run_path(method, trial) / f"{name}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_npy(path, logits.shape, np.float16, [logits])  # numpy's own way says nothing of a disk that is full
+        self._write_array(method, trial, name, logits.astype(np.float16))
 
     def read_logits(self, method: str, trial: int, name: str) -> npt.NDArray[np.float16] | None:
         """Logits that :meth:`write_logits` wrote, or ``None``."""
+        return self._read_array(method, trial, name)
+
+    def write_scores(self, method: str, trial: int, name: str, scores: npt.NDArray[Any]) -> None:
+        """Write scores of "none" ``(rows,)`` as float32, under a name such as ``"none_scores"``."""
+        self._write_array(method, trial, name, scores.astype(np.float32))
+
+    def read_scores(self, method: str, trial: int, name: str) -> npt.NDArray[np.float32] | None:
+        """Scores that :meth:`write_scores` wrote, or ``None``."""
+        return self._read_array(method, trial, name)
+
+    def write_arrays(self, method: str, trial: int, name: str, arrays: Mapping[str, Tensor]) -> None:
+        """Write arrays of any type by their names."""
+        path = self.run_path(method, trial) / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            named: dict[str, Any] = {key: value.numpy() for key, value in arrays.items()}
+            np.savez(file, **named)
+
+    def read_arrays(self, method: str, trial: int, name: str) -> dict[str, Tensor]:
+        """Arrays that :meth:`write_arrays` wrote; none if it did not."""
+        path = self.run_path(method, trial) / f"{name}.npz"
+        if not path.exists():
+            return {}
+        with np.load(path) as arrays:
+            return {key: torch.from_numpy(arrays[key]) for key in arrays}
+
+    def _write_array(self, method: str, trial: int, name: str, array: npt.NDArray[Any]) -> None:
         path = self.run_path(method, trial) / f"{name}.npy"
-        return np.load(path) if path.exists() else None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_npy(path, array.shape, array.dtype, [array])  # numpy's own way says nothing of a disk that is full
+
+    def _read_array(self, method: str, trial: int, name: str) -> npt.NDArray[Any] | None:
+        path = self.run_path(method, trial) / f"{name}.npy"
+        try:
+            return np.load(path) if path.exists() else None
+        except (ValueError, EOFError, OSError) as error:
+            raise DataError(
+                f"{path}: damaged ({error}); `estitchup study` with the same --out makes it anew"
+            ) from error
 
     def write_note(self, method: str, trial: int, name: str, content: Any) -> None:
         """Write what a stage of a run has found, such as ``selection`` or ``threshold``."""
@@ -254,42 +295,51 @@ class StudyFolder:
 
     def predictions(self, method: str, trial: int) -> RunPredictions:
         """Predictions of a run's final fit on the test rows of its trial."""
-        return self._predictions(self.record(method, trial), "logits", "part", "train", "test")
+        return self._predictions(self.record(method, trial), "logits", "none_scores", ("part", "train", "test"))
 
     def threshold_predictions(self, method: str, trial: int) -> RunPredictions:
         """Predictions that the thresholds were found on (Sec. 4.3): those of all threshold splits, one after another.
 
         A row can come several times, in one split as "none" and in another with its class.
         """
-        record, repeats = self.record(method, trial), self.repeats(trial)
+        record = self.record(method, trial)
         parts = [
-            self._predictions(record, f"threshold/{repeat}", threshold_part(repeat), "fit", "val")
-            for repeat in range(repeats)
+            self._predictions(
+                record, f"threshold/{split}", f"threshold/{split}_none_scores", (threshold_part(split), "fit", "val")
+            )
+            for split in range(self.repeats(trial))
         ]
+        scores = [part.none_scores for part in parts if part.none_scores is not None]
         return RunPredictions(
             np.concatenate([part.rows for part in parts]),
             pa.concat_arrays([part.ids for part in parts]),
             torch.cat([part.labels for part in parts]),
             torch.cat([part.probabilities for part in parts]),
             parts[0].class_names,
+            torch.cat(scores) if scores else None,
         )
 
     def repeats(self, trial: int) -> int:
         """Number of threshold splits of a trial."""
         return sum(name.startswith(threshold_part("")) for name in self.trial(trial).column_names)
 
-    def _predictions(self, record: RunRecord, name: str, column: str, fitted: str, part: str) -> RunPredictions:
-        """Predictions on the rows of one part, known to a fit on the rows of another."""
-        table = self.trial(record.trial)
+    def _predictions(self, record: RunRecord, logits: str, scores: str, parts: tuple[str, str, str]) -> RunPredictions:
+        """Predictions on the rows of one part; the parts are those of a column: what trains, and what is predicted."""
+        table, (column, fitted, part) = self.trial(record.trial), parts
         known = set(table.filter(pc.equal(table[column], fitted))["label"].unique().to_pylist())
         table = table.filter(pc.equal(table[column], part))
         position = {label: index for index, label in enumerate(record.class_names) if label in known}
         labels = [position.get(label, NONE) for label in table["label"].to_pylist()]
-        logits = np.load(self.run_path(record.method, record.trial) / f"{name}.npy")
+        kept = self.read_logits(record.method, record.trial, logits)
+        none_scores = self.read_scores(record.method, record.trial, scores)
+        if kept is None:
+            path = self.run_path(record.method, record.trial) / f"{logits}.npy"
+            raise DataError(f"{path}: not there; `estitchup study` with the same --out makes it anew")
         return RunPredictions(
             table["row"].to_numpy(),
             table["id"].combine_chunks(),
             torch.tensor(labels, dtype=torch.int64),
-            stored_probabilities(logits),
+            stored_probabilities(kept),
             tuple(record.class_names),
+            None if none_scores is None else torch.from_numpy(none_scores),
         )

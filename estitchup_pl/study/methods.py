@@ -1,6 +1,7 @@
 """What a study compares: one family of classes, which users add to.
 
-A :class:`FittedMethod` has fits of its own; a :class:`DerivedMethod` makes something of the logits of others.
+A :class:`FittedMethod` has fits of its own; a :class:`~estitchup_pl.study.derived.DerivedMethod` makes something of the
+fits of others.
 """
 
 from __future__ import annotations
@@ -47,20 +48,8 @@ class TrainingRows(NamedTuple):
     class_names: tuple[str, ...]
 
 
-class Member(NamedTuple):
-    """One fit whose logits a derived method takes.
-
-    Attributes:
-        method: Name of the method whose fit it is; itself derived only if ``number`` is 0.
-        number: Which of its fits: they differ in their seed, and number 0 is the method's own.
-    """
-
-    method: str
-    number: int = 0
-
-
 class Method(ABC):  # noqa: B024  # its two families have the abstract methods
-    """One method of a study; subclass :class:`FittedMethod` or :class:`DerivedMethod` to add a kind.
+    """One method of a study; to add a kind, subclass :class:`FittedMethod` or ``DerivedMethod``.
 
     A subclass is named in YAML by its ``class_path``, and what it takes stands in ``init_args``.
     """
@@ -105,33 +94,6 @@ class RowsMethod(FittedMethod):
         Args:
             rows: What to fit on.
             seed: Seed of whatever is drawn.
-        """
-
-
-class DerivedMethod(Method):
-    """A method that makes something of other methods' logits; subclass it and implement both abstract methods."""
-
-    @property
-    @abstractmethod
-    def members(self) -> Sequence[Member]:
-        """The fits whose logits it takes."""
-
-    def learn(self, logits: Sequence[Tensor], labels: Tensor) -> dict[str, float]:
-        """Learn parameters from the validation rows of the threshold split; none unless a subclass says otherwise.
-
-        Args:
-            logits: Those of each member, float32 ``(rows, classes)``.
-            labels: Class index or ``NONE``, int64 ``(rows,)``.
-        """
-        return {}
-
-    @abstractmethod
-    def combine(self, logits: Sequence[Tensor], parameters: Mapping[str, float]) -> Tensor:
-        """Return logits ``(rows, classes)``.
-
-        Args:
-            logits: Those of each member, float32 ``(rows, classes)``.
-            parameters: What :meth:`learn` returned.
         """
 
 

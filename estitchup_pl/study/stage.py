@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from torch import Tensor
 
 from estitchup_pl.data.splits import Split, SplitProtocol
 from estitchup_pl.store.labels import Rows
@@ -123,8 +124,16 @@ class FitStage(Stage):
     """A stage that keeps the logits of each fit."""
 
     @abstractmethod
+    def labels(self, study: Study, trial: int, division: int) -> Tensor:
+        """Class of the final fit, or ``NONE``, of the rows that a fit leaves logits of, int64 ``(rows,)``."""
+
+    @abstractmethod
     def own_file(self, division: int) -> str:
         """Name of the file of a method's own logits on one division of the training rows."""
+
+    @abstractmethod
+    def scores_file(self, division: int) -> str:
+        """Name of the file of a method's scores of "none" there, if it has any but the paper's."""
 
     def file(self, number: int, division: int = 0) -> str:
         """Name of the file of one of the fits that differ in their seed; number 0 is the method's own."""

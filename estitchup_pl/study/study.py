@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
 from torchmetrics import Metric
 
 from estitchup_pl.data.none_groups import none_groups
@@ -18,11 +16,16 @@ from estitchup_pl.metrics import NoneMetric
 from estitchup_pl.seeding import derive_seed
 from estitchup_pl.study.building import Values, build, replaced, told
 from estitchup_pl.study.config import PAPER_METHODS, StudyConfig
+from estitchup_pl.study.derived import DerivedMethod, Learnt, Member
 from estitchup_pl.study.evaluation import Criterion, directions, study_metrics
 from estitchup_pl.study.folder import StudyFolder
-from estitchup_pl.study.methods import DerivedMethod, FittedMethod, Member, Method, candidates
+from estitchup_pl.study.methods import FittedMethod, Method, NetworkMethod, candidates
+from estitchup_pl.study.scaled_rows import ScaledRows
 from estitchup_pl.study.stage import Fit, FitStage, Job
 from estitchup_pl.study.trials import Trials
+
+LEARNT: Final = "learnt"
+"""Name of the file of the arrays that a derived method has learnt."""
 
 
 class Study:
@@ -49,6 +52,7 @@ class Study:
         methods = {name: _built(name, description) for name, description in config.methods.items()}
         self.methods = {name: methods[name] for name in _bases_first(methods)}
         self.metrics = _metrics(config)
+        self._scaled: dict[tuple[int, str, int, str], ScaledRows] = {}
         if config.none_groups:
             self._group_none(config.none_groups)
 
@@ -95,8 +99,8 @@ class Study:
         """Method and trial of each run that is not there yet, in an order in which they can be computed."""
         return [
             (method, trial)
-            for method in self.methods
             for trial in range(self.config.trials)
+            for method in self.methods
             if not self.folder.has_run(method, trial)
         ]
 
@@ -129,6 +133,10 @@ class Study:
 
     def scores(self, name: str, trial: int) -> list[dict[str, Any]]:
         """Every candidate whose fits are all there, with its mean ``score``; those that diverged are left out."""
+        fitted = {member.method for member in self.members(name)}
+        name = fitted.pop()
+        if fitted:
+            return []
         possible, scored = self.candidates(name), []
         for number, values in enumerate(possible if len(possible) > 1 else []):
             notes = [
@@ -141,8 +149,11 @@ class Study:
         return scored
 
     def chosen(self, name: str, trial: int) -> Values:
-        """Values of the best candidate, the first of equals; of a derived method, those of its first member."""
-        name = self.members(name)[0].method
+        """Values of the best candidate, the first of equals; of a derived method, those of its base if it has one."""
+        fitted = {member.method for member in self.members(name)}
+        if len(fitted) > 1:
+            return {}
+        (name,) = fitted
         possible = self.candidates(name)
         if len(possible) == 1:
             return possible[0]
@@ -174,14 +185,30 @@ class Study:
             self.folder.write_curve(job.method, job.trial, fit.curve)
         self.folder.write_logits(job.method, job.trial, stage.file(job.number, job.division), fit.logits)
 
-    def member_logits(self, stage: FitStage, name: str, trial: int, division: int = 0) -> list[Tensor] | None:
-        """Logits of each member of a derived method, or of a method itself; ``None`` if a fit has diverged."""
-        method = self.methods[name]
-        members = method.members if isinstance(method, DerivedMethod) else [Member(name)]
-        files = [stage.file(member.number, division) for member in members]
-        kept = [self.folder.read_logits(member.method, trial, f) for member, f in zip(members, files, strict=True)]
-        logits = [torch.from_numpy(one).float() for one in kept if one is not None and one.size]
-        return logits if len(logits) == len(kept) else None
+    def has_diverged(self, stage: FitStage, name: str, trial: int) -> bool:
+        """Whether a fit that a method needs has diverged on any of the divisions of a stage."""
+        kept = (
+            self.folder.read_logits(member.method, trial, stage.file(member.number, division))
+            for member in self.members(name)
+            for division in range(stage.divisions(self.config))
+        )
+        return any(logits is not None and not logits.size for logits in kept)
+
+    def learnt(self, name: str, trial: int) -> Learnt:
+        """What a derived method has learnt."""
+        parameters = (self.found(name, trial) or {}).get("parameters", {})
+        return {**parameters, **self.folder.read_arrays(name, trial, LEARNT)}
+
+    def scaled_rows(self, stage: FitStage, name: str, trial: int, division: int) -> ScaledRows:
+        """Embeddings as a method with fits of its own scales them; one object for all methods that scale alike."""
+        if any(key[0] != trial for key in self._scaled):
+            self._scaled.clear()  # test rows of one trial alone may be hundreds of megabytes
+        method = self.method(name, self.chosen(name, trial))
+        model = method.make_model() if isinstance(method, NetworkMethod) else self.config.build_model()
+        key = (trial, stage.name, division, repr(model.scaling))
+        if key not in self._scaled:
+            self._scaled[key] = ScaledRows(self.trials, self.trials.division(stage, trial, division), model)
+        return self._scaled[key]
 
 
 def candidate_note(number: int, division: int) -> str:

@@ -13,13 +13,14 @@ from typing_extensions import override
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.data.splits import SplitProtocol, ThresholdSplit
-from estitchup_pl.functional import HEURISTICS, select_threshold
+from estitchup_pl.functional import HEURISTICS, acceptance, select_threshold
 from estitchup_pl.study.config import StudyConfig
+from estitchup_pl.study.derived import DerivedMethod, Learnt
+from estitchup_pl.study.deriving import keep_derived, member_rows
 from estitchup_pl.study.final import FinalFits
 from estitchup_pl.study.folder import stored_probabilities
-from estitchup_pl.study.methods import DerivedMethod
 from estitchup_pl.study.stage import Fit, FitStage, Job, Logits
-from estitchup_pl.study.study import Study
+from estitchup_pl.study.study import LEARNT, Study
 
 
 class Thresholds(FitStage):
@@ -44,6 +45,10 @@ class Thresholds(FitStage):
         return f"threshold/{division}"
 
     @override
+    def scores_file(self, division: int) -> str:
+        return f"threshold/{division}_none_scores"
+
+    @override
     def jobs(self, study: Study) -> Iterable[Job]:
         return study.missing_fits(self, [run for run in study.unfinished() if study.found(*run) is None])
 
@@ -56,37 +61,58 @@ class Thresholds(FitStage):
 
     @override
     def finish(self, study: Study) -> None:
-        for method, trial in study.unfinished():
-            if study.found(method, trial) is None:
-                study.folder.write_note(method, trial, "threshold", self._find(study, method, trial))
+        for name, trial in study.unfinished():
+            if study.found(name, trial) is None:
+                lost = study.has_diverged(self, name, trial)
+                note = {"diverged": True} if lost else self._find(study, name, trial)
+                study.folder.write_note(name, trial, "threshold", note)
 
     def _find(self, study: Study, name: str, trial: int) -> dict[str, Any]:
-        method, repeats = study.methods[name], range(study.config.repeats)
-        members = [study.member_logits(self, name, trial, repeat) for repeat in repeats]
-        labels = torch.cat([self.labels(study, trial, repeat) for repeat in repeats])
-        found, parameters = [one for one in members if one is not None], {}
-        if len(found) < len(members):
-            return {"diverged": True}
+        method, compared = study.methods[name], list[dict[str, Any]]()
+        learnt: Learnt = {}
         if isinstance(method, DerivedMethod):
-            parameters = method.learn([torch.cat(one) for one in zip(*found, strict=True)], labels)
-            found = [[method.combine(one, parameters)] for one in found]
-            for repeat, (logits,) in enumerate(found):
-                study.folder.write_logits(name, trial, self.file(0, repeat), logits.numpy())
-        pooled = torch.cat([one[0] for one in found]).numpy().astype(np.float16)
-        return {"diverged": False, "parameters": parameters, "thresholds": thresholds(pooled, labels)}
+            splits = range(study.config.repeats)
+            repeats = [member_rows(study, self, method, trial, division) for division in splits]
+            learnt, compared = method.learn(repeats), method.compared(repeats)
+            for division, rows in enumerate(repeats):
+                others = repeats[:division] + repeats[division + 1 :]
+                own = method.learn(others) if method.cross_fit and others else learnt
+                keep_derived(study, self, name, trial, rows, own, division)
+            arrays = {key: value for key, value in learnt.items() if isinstance(value, Tensor)}
+            study.folder.write_arrays(name, trial, LEARNT, arrays)
+        return {
+            "diverged": False,
+            "parameters": {key: _plain(value) for key, value in learnt.items() if not _is_array(value)},
+            "compared": compared,
+            "thresholds": self._thresholds(study, name, trial),
+        }
 
-    def labels(self, study: Study, trial: int, repeat: int) -> Tensor:
-        """Class of the final fit, or ``NONE``, of the rows that one of the splits validates on, int64 ``(rows,)``."""
-        division = study.trials.division(self, trial, repeat)
+    def _thresholds(self, study: Study, name: str, trial: int) -> dict[str, float]:
+        """Threshold of each heuristic on the pooled rows, as they are kept."""
+        splits, folder = range(study.config.repeats), study.folder
+        labels = torch.cat([self.labels(study, trial, split) for split in splits])
+        logits = [folder.read_logits(name, trial, self.file(0, split)) for split in splits]
+        scores = [folder.read_scores(name, trial, self.scores_file(split)) for split in splits]
+        probabilities = stored_probabilities(np.concatenate([one for one in logits if one is not None]))
+        known = [torch.from_numpy(one) for one in scores if one is not None]
+        accepted = acceptance(probabilities, torch.cat(known) if known else None)
+        predicted = probabilities.argmax(dim=-1)
+        return {kind: float(select_threshold(accepted, predicted, labels, kind)) for kind in HEURISTICS}
+
+    @override
+    def labels(self, study: Study, trial: int, division: int) -> Tensor:
+        rows = study.trials.division(self, trial, division)
         names = study.trials.division(FinalFits(), trial).class_names
-        labels = torch.from_numpy(study.trials.labels.index(names)[division.evaluated])
-        return labels.where(division.labels != NONE, NONE)
+        labels = torch.from_numpy(study.trials.labels.index(names)[rows.evaluated])
+        return labels.where(rows.labels != NONE, NONE)
 
 
-def thresholds(logits: Logits, labels: Tensor) -> dict[str, float]:
-    """Confidence threshold of each heuristic, of logits ``(rows, classes)`` as they are stored."""
-    confidence, predicted = stored_probabilities(logits).max(dim=-1)
-    return {kind: float(select_threshold(confidence, predicted, labels, kind)) for kind in HEURISTICS}
+def _is_array(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) else value
 
 
 def widened(logits: Logits, own: Sequence[str], names: Sequence[str]) -> Logits:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.data.digits import digits_store
-from estitchup_pl.data.splits import ColumnSplit, Split, SplitProtocol, ThresholdSplit, TrialSplit
+from estitchup_pl.data.splits import ColumnSplit, RowsPerClass, Split, SplitProtocol, ThresholdSplit, TrialSplit
 from estitchup_pl.errors import ConfigError, SplitError
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import StoreLabels
@@ -92,6 +92,22 @@ def test_repeats_divide_anew_and_hold_out_each_class_before_any_twice() -> None:
     np.testing.assert_array_equal(parts[3][0].train, assign(splits[3], store)[0].train)
 
 
+def test_so_many_rows_a_class_are_drawn_and_no_other_row_trains() -> None:
+    store = blobs_store(rows=600)
+    outer, _ = assign(TrialSplit(1, 0.5), store)
+    splits = [assign(RowsPerClass(7, TrialSplit(1, 0.5), trial), store) for trial in (1, 2)]
+    for split, labels in splits:
+        assert np.bincount(labels.codes[split.train]).tolist() == [7] * len(CLASSES)
+        assert np.isin(split.train, outer.train).all()
+        assert np.array_equal(split.test, outer.test)
+        assert split.train.max() > outer.train[60]  # not simply the first rows
+    assert not np.array_equal(splits[0][0].train, splits[1][0].train)
+    all_rows, _ = assign(RowsPerClass(10**6, TrialSplit(1, 0.5)), store)
+    assert np.array_equal(all_rows.train, outer.train)
+    second, _ = assign(RowsPerClass(7, TrialSplit(0, 0.5)).for_trial(1), store)
+    assert np.array_equal(second.train, splits[0][0].train)
+
+
 def column_store(parts: list[str | None]) -> EmbeddingStore:
     table = pa.table({"id": [str(i) for i in range(len(parts))], "label": ["a"] * len(parts), "split": parts})
     return EmbeddingStore.from_arrays(table, {"x": np.ones((len(parts), 2), "float32")})
@@ -145,6 +161,8 @@ def test_impossible_options_are_refused() -> None:
     for share in (0.0, 1.0, 2.0):
         with pytest.raises(ConfigError, match="number of classes, at least 1, or their share"):
             ThresholdSplit(held_out=share)
+    with pytest.raises(ConfigError, match="rows must be at least 1"):
+        RowsPerClass(0)
     with pytest.raises(ConfigError, match="repeat must be 0 or above"):
         ThresholdSplit(repeat=-1)
     with pytest.raises(ConfigError, match="no class 'foxx'; did you mean 'fox'"):
@@ -162,7 +180,13 @@ class EveryThird(SplitProtocol):
 def all_splits(inner: SplitProtocol, trial: int) -> list[SplitProtocol]:
     """A split, and every one that divides its training rows."""
     threshold = ThresholdSplit(inner, held_out=1)
-    wrapped = [threshold, SelectionSplit(inner), BootstrapSplit(inner, resample=trial), SelectionSplit(threshold)]
+    wrapped = [
+        RowsPerClass(9, inner),
+        threshold,
+        SelectionSplit(inner),
+        BootstrapSplit(inner, resample=trial),
+        SelectionSplit(threshold),
+    ]
     return [split.for_trial(trial) for split in (inner, *wrapped)]
 
 

@@ -12,9 +12,12 @@ from estitchup_pl.study import StudyConfig, StudyFolder, run_study
 def config() -> StudyConfig:
     """Two methods of the paper, and one of each kind beyond it; what is derived stands before its base."""
     logistic = {"class_path": "sklearn.linear_model.LogisticRegression"}
+    temperature = method("Temperature", target="all")
     beyond = {
-        "Scaled ensemble": method("TemperatureScaling", base="Ensemble"),
-        "Scaled": method("TemperatureScaling", base="E-Stitchup"),
+        "Scaled ensemble": method("Decided", base="Ensemble", calibrator=temperature),
+        "Scaled": method("Decided", base="E-Stitchup", calibrator=temperature),
+        "Chosen": method("Chosen", methods=["Control", "Sum", "Scaled", "Regression"], average=2),
+        "Sum": method("Decided", base="Control", calibrator=temperature, score=method("SumOfScores")),
         "Ensemble": method("Ensemble", base="E-Stitchup", size=3),
         "Regression": method("EstimatorMethod", estimator=logistic, callbacks=[STITCH], copies=1),
     }

@@ -17,6 +17,11 @@ def method(kind: str, **init_args: Any) -> dict[str, Any]:
     return {"class_path": kind, "init_args": init_args}
 
 
+def scaled(base: str) -> dict[str, Any]:
+    """Describe a method whose logits are divided by a temperature."""
+    return method("Decided", base=base, calibrator=method("Temperature"))
+
+
 def digits_config(**options: Any) -> StudyConfig:
     """Make a study of two methods in two trials, a few epochs long."""
     defaults: dict[str, Any] = {

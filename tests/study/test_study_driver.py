@@ -12,12 +12,12 @@ import pytest
 import torch
 from blobs import blobs_store
 from scipy.special import expit, logit
-from small import SOFTEN, STITCH, digits_config
+from small import SOFTEN, STITCH, digits_config, scaled
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.data import TrialSplit
 from estitchup_pl.errors import ConfigError, SplitError
-from estitchup_pl.functional import fit_temperature, select_threshold
+from estitchup_pl.functional import acceptance, fit_temperature, select_threshold
 from estitchup_pl.stacking.rows import StackRows
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.study import SelectionConfig, StudyConfig, StudyFolder, fitting, run_study
@@ -59,7 +59,8 @@ def test_thresholds_are_those_of_the_pooled_validation_rows_of_all_threshold_spl
             np.testing.assert_array_equal(np.isneginf(logits).all(0), [name not in known for name in names])
             assert np.isfinite(logits[:, [name in known for name in names]]).all()
             assert len(known) == 6  # two of eight are held out
-            confidences.append(expit(logits).max(1))
+            scores = folder.read_scores(method, 1, f"threshold/{repeat}_none_scores")
+            confidences.append(expit(logits).max(1) if scores is None else (1 - scores.astype(float)).astype("f4"))
             predicted.append(logits.argmax(1))
             labels += [names.index(label) if label in known else NONE for label in val["label"]]
             rows += val["row"].tolist()
@@ -68,7 +69,7 @@ def test_thresholds_are_those_of_the_pooled_validation_rows_of_all_threshold_spl
             assert found == float(select_threshold(*decided, torch.tensor(labels), heuristic))
         kept = folder.threshold_predictions(method, 1)
         assert (kept.rows.tolist(), kept.labels.tolist()) == (rows, labels)
-        np.testing.assert_allclose(kept.probabilities.amax(1), decided[0], rtol=1e-6)
+        np.testing.assert_allclose(acceptance(kept.probabilities, kept.none_scores), decided[0], rtol=1e-6)
 
 
 def test_the_fits_of_threshold_splits_differ_in_their_rows_and_their_seed(folder: StudyFolder, tmp_path: Path):
@@ -144,7 +145,7 @@ def test_temperature_is_fitted_on_known_validation_rows_of_its_base(folder: Stud
         kept = [folder.read_logits(base, 0, f"threshold/{repeat}") for repeat in (0, 1)]
         logits = torch.from_numpy(np.concatenate(kept)).float().clamp(min=-1e6)  # held out: minus infinity
         labels = folder.threshold_predictions(base, 0).labels
-        (temperature,) = folder.record(name, 0).parameters.values()
+        temperature = folder.record(name, 0).parameters["calibrator.temperature"]
         expected = fit_temperature(logits[labels != NONE], labels[labels != NONE])
         assert temperature == pytest.approx(expected, rel=1e-6)
         assert temperature != 1
@@ -187,7 +188,7 @@ def test_a_diverged_run_is_recorded_and_left_out(tmp_path: Path):
     methods = {
         "Control": {},
         "Bad": {"callbacks": [exploding, STITCH, SOFTEN]},
-        "Bad, scaled": {"class_path": "TemperatureScaling", "init_args": {"base": "Bad"}},
+        "Bad, scaled": scaled("Bad"),
     }
     config = digits_config(trials=1, epochs=2, methods=methods)
     with pytest.warns(UserWarning, match="not finite|have diverged"):

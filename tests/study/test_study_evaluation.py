@@ -39,7 +39,10 @@ def test_every_metric_is_what_numpy_and_scikit_learn_compute_from_the_kept_logit
         probabilities = expit(logits).astype(np.float64)
         confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
         known = labels != NONE
-        scores = np.column_stack([probabilities, -confidence])
+        kept = folder.read_scores(method, 1, "none_scores")
+        none = -confidence if kept is None else kept.astype(np.float64)
+        accepted = confidence if kept is None else (1 - none).astype(np.float32)
+        scores = np.column_stack([probabilities, none])
         hits = np.eye(scores.shape[1])[np.where(known, labels, scores.shape[1] - 1)]
         expected = {
             "auroc": roc_auc_score(hits, scores, average="weighted"),
@@ -48,11 +51,11 @@ def test_every_metric_is_what_numpy_and_scikit_learn_compute_from_the_kept_logit
             "adaptive_ece": oracles.adaptive_calibration_error(confidence, correct),
             "ece_id": oracles.expected_calibration_error(confidence[known], correct[known]),
             "correlation_weighted": oracles.weighted_correlation(*oracles.reliability_bins(confidence, correct)),
-            "none_auroc": roc_auc_score(~known, -confidence),
-            "none_ap": average_precision_score(~known, -confidence),
-            "none_fpr95": oracles.none_detection_of(probabilities, labels)[2],
-            "aurc": oracles.risk_areas(confidence, correct)[0],
-            "augrc": oracles.risk_areas(confidence, correct)[1],
+            "none_auroc": roc_auc_score(~known, none),
+            "none_ap": average_precision_score(~known, none),
+            "none_fpr95": oracles.none_detection(none, labels)[2],
+            "aurc": oracles.risk_areas(accepted, correct)[0],
+            "augrc": oracles.risk_areas(accepted, correct)[1],
             "brier": oracles.brier_score(probabilities, labels),
             "nll": oracles.negative_log_likelihood(probabilities, labels),
             "classwise_ece": oracles.classwise_calibration_error(probabilities, labels).mean(),

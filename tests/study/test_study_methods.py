@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,21 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable
-from small import SMALL_MODEL, SOFTEN, STITCH, digits_config, method
+from small import SMALL_MODEL, SOFTEN, STITCH, digits_config, method, scaled
 from torch import Tensor
 
 from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.study import DerivedMethod, Member, NetworkMethod, SelectionConfig, StudyConfig, StudyFolder
+from estitchup_pl.study import (
+    DerivedMethod,
+    Learnt,
+    Member,
+    MemberRows,
+    NetworkMethod,
+    SelectionConfig,
+    StudyConfig,
+    StudyFolder,
+)
 from estitchup_pl.study.config import PAPER_METHODS, paper_methods
 from estitchup_pl.study.study import Study
 
@@ -107,7 +116,7 @@ def test_a_method_of_the_file_is_what_the_file_says():
 
 
 def test_a_configuration_comes_back_from_plain_values():
-    config = digits_config(methods={**paper_methods(), "T": method("TemperatureScaling", base="Control")})
+    config = digits_config(methods={**paper_methods(), "T": scaled("Control")})
     assert StudyConfig.from_plain(config.plain()).plain() == config.plain()
 
 
@@ -123,7 +132,11 @@ def test_a_configuration_comes_back_from_plain_values():
         ),
         ({"callbacks": [{"class_path": "EMixup", "init_args": {"alpha": -1}}]}, "^methods.A: alpha must be positive"),
         ({"callback": []}, r"^methods\.A: .*'callback' is not accepted; did you mean 'callbacks'"),
-        ({"class_path": "TemperatureScalin"}, r"^methods\.A: .*did you mean 'TemperatureScaling'"),
+        ({"class_path": "Ensembel"}, r"^methods\.A: .*did you mean 'Ensemble'"),
+        (method("Decided", base="Control"), "Decided changes nothing"),
+        (method("Decided", base="Control", score="SumOfScore"), "did you mean 'SumOfScores'"),
+        (method("Chosen", methods=[]), "expected at least one each"),
+        (method("Chosen", methods=["Control"], target="auprc"), r"^methods\.A: target: .*did you mean 'aupr'"),
         ({"model": {"networks": 3}}, r"^methods\.A\.model: .*'networks' is not accepted; did you mean 'network'"),
         ({"callbacks": [STITCH], "grid": {"alfa": [1.0]}}, r"methods\.A\.grid.*'alfa'; did you mean 'alpha'"),
         ({"callbacks": [STITCH], "grid": {"loss.alpha": [1.0]}}, "nothing in this method takes 'loss.alpha'"),
@@ -134,8 +147,8 @@ def test_a_configuration_comes_back_from_plain_values():
             r"^methods\.A\.grid\.alpha: expected a list of values, got 0.4",
         ),
         ({"callbacks": [SOFTEN, STITCH]}, "LabelSoftening comes before EStitchup"),
-        (method("TemperatureScaling", base="B"), "is derived from 'B', and there is no such method"),
-        (method("TemperatureScaling", base="A"), "is derived from 'A', which is derived from it"),
+        (scaled("B"), "is derived from 'B', and there is no such method"),
+        (scaled("A"), "is derived from 'A', which is derived from it"),
         (method("Ensemble", base="Control", size=1), "size must be at least 2"),
         (method("EstimatorMethod", estimator=LOGISTIC, callbacks=[SOFTEN]), "takes one augmentation such as EStitchup"),
         (method("EstimatorMethod", estimator=LOGISTIC, copies=0), "copies must be at least 1"),
@@ -160,14 +173,14 @@ def test_a_mistake_is_told_by_name_before_the_first_fit(described: dict[str, Any
             {
                 "methods": {
                     "A": {},
-                    "B": method("TemperatureScaling", base="A"),
+                    "B": scaled("A"),
                     "C": method("Ensemble", base="B"),
                 }
             },
             "is derived from 'B', which has no fits of its own",
         ),
         (
-            {"methods": {"A": method("TemperatureScaling", base="B"), "B": method("TemperatureScaling", base="A")}},
+            {"methods": {"A": scaled("B"), "B": scaled("A")}},
             "which is derived from it",
         ),
     ],
@@ -196,8 +209,8 @@ class Average(DerivedMethod):
     def members(self) -> Sequence[Member]:
         return [Member(self.first), Member(self.second)]
 
-    def combine(self, logits: Sequence[Tensor], parameters: Mapping[str, float]) -> Tensor:
-        return (logits[0] + logits[1]) / 2
+    def combine(self, rows: MemberRows, learnt: Learnt) -> Tensor:
+        return (rows.logits[0] + rows.logits[1]) / 2
 
 
 def test_a_derived_method_of_ones_own_takes_several_bases(tmp_path: Path):

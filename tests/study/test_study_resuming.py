@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small import SPLIT, STITCH, digits_config, method
+from small import SPLIT, STITCH, digits_config, method, scaled
 
 from estitchup_pl.errors import ConfigError, WriteError
 from estitchup_pl.locking import LOCK_NAME, locked_folder
@@ -90,7 +90,7 @@ def test_killed_anywhere_it_goes_on_and_ends_the_same(tmp_path: Path, monkeypatc
     methods = {
         "E": method("Ensemble", base="A", size=3),
         "A": {"callbacks": [STITCH], "grid": {"alpha": [0.2, 0.8]}},
-        "E, scaled": method("TemperatureScaling", base="E"),
+        "E, scaled": scaled("E"),
     }
     config = digits_config(**OPTIONS, methods=methods)
     with monkeypatch.context() as patch:
@@ -134,10 +134,10 @@ def test_ensembles_of_one_base_share_its_fits(tmp_path: Path, monkeypatch: pytes
 
 def test_what_needs_no_fit_can_be_added_later(finished: Path, monkeypatch: pytest.MonkeyPatch):
     fits = Fits(monkeypatch)
-    methods = {**digits_config().methods, "Scaled": method("TemperatureScaling", base="Control")}
+    methods = {**digits_config().methods, "Scaled": scaled("Control")}
     folder = finish(digits_config(**OPTIONS, methods=methods), finished)
     assert fits.names == []
-    assert folder.record("Scaled", 0).parameters["temperature"] != 1
+    assert folder.record("Scaled", 0).parameters["calibrator.temperature"] != 1
 
 
 @pytest.fixture

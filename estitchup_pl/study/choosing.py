@@ -1,0 +1,229 @@
+"""One choice among methods, made on validation rows alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from estitchup_pl.batch import NONE
+from estitchup_pl.errors import ConfigError
+from estitchup_pl.functional import expected_calibration_error, mean_logits, moments, squash, sum_of_z_scores, top_label
+from estitchup_pl.study.derived import DerivedMethod, Learnt, Member, MemberRows
+from estitchup_pl.study.evaluation import Criterion, study_metrics
+
+LEAST_SCORE = 1e-7
+"""Scores of "none" are kept this far from 0 and 1, so that their log odds are finite."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What can be chosen.
+
+    Attributes:
+        name: Its name.
+        scores: Its target on each threshold split.
+        ece: Calibration error of its confidence on known rows, in ``[0, 1]``.
+    """
+
+    name: str
+    scores: tuple[float, ...]
+    ece: float
+
+    @property
+    def score(self) -> float:
+        """Mean target."""
+        return float(np.mean(self.scores))
+
+    def error_to(self, other: Candidate) -> float:
+        """Standard error of the mean difference of two targets, split by split; 0 where there is one split alone."""
+        differences = np.subtract(self.scores, other.scores)
+        return float(differences.std(ddof=1) / math.sqrt(differences.size)) if differences.size > 1 else 0.0
+
+
+def select(candidates: Sequence[Candidate], higher_is_better: bool = True) -> Candidate:
+    """Choose the candidate with the best mean target; among those within one standard error of it the best calibrated.
+
+    The standard error is that of the difference, split by split: what is hard in one split is so for all candidates.
+
+    Args:
+        candidates: What can be chosen, each on the same splits; the first of equals is taken.
+        higher_is_better: Whether the greatest target is the best, or the least.
+
+    Raises:
+        ConfigError: If no candidate has a target.
+
+    Example:
+        >>> best = Candidate("best", (0.7, 0.9), ece=0.05)
+        >>> select([Candidate("worse in both", (0.6, 0.8), ece=0.01), best]).name
+        'best'
+        >>> select([Candidate("no worse", (0.75, 0.8), ece=0.01), best]).name  # 0.025 less, and its error is 0.075
+        'no worse'
+    """
+    best = best_of(candidates, higher_is_better)
+    equals = [one for one in candidates if abs(best.score - one.score) <= one.error_to(best)]
+    return min(equals, key=lambda candidate: (candidate.ece, abs(best.score - candidate.score)))
+
+
+def best_of(candidates: Sequence[Candidate], higher_is_better: bool = True) -> Candidate:
+    """The candidate with the best mean target, the first of equals.
+
+    Raises:
+        ConfigError: If no candidate has a target.
+    """
+    there = [candidate for candidate in candidates if math.isfinite(candidate.score)]
+    if not there:
+        raise ConfigError("nothing to choose from: the target of every candidate is undefined on the validation rows")
+    return (max if higher_is_better else min)(there, key=lambda candidate: candidate.score)
+
+
+@dataclass
+class Chosen(DerivedMethod):
+    """In each trial the best of other methods, or the average of the best, by validation rows alone.
+
+    Each method is measured on each threshold split by the target, decided there by what the other splits have taught;
+    :func:`select` chooses. Averages take the mean of the probabilities, and that of the standardised log odds of the
+    scores of "none". No test row is looked at.
+
+    Args:
+        methods: Names of the methods to choose from.
+        target: Metric to choose by: any of :func:`~estitchup_pl.study.study_metrics` that needs no threshold.
+        average: Methods that are averaged at most; 1 for no averages.
+
+    Raises:
+        ConfigError: If there is nothing to choose from, or no such metric.
+    """
+
+    cross_fit = False
+
+    methods: list[str]
+    target: str = "aupr"
+    average: int = 5
+
+    def __post_init__(self) -> None:
+        if not self.methods or self.average < 1:
+            raise ConfigError(f"methods and average: expected at least one each, got {self.methods}, {self.average}")
+
+    @override
+    def check(self) -> None:
+        self.criterion  # noqa: B018  # found, or the name is refused
+
+    @cached_property
+    def criterion(self) -> Criterion:
+        """What methods are compared by."""
+        return Criterion.of(self.target, study_metrics(), "target")
+
+    @property
+    @override
+    def members(self) -> Sequence[Member]:
+        return [Member(name) for name in self.methods]
+
+    @override
+    def learn(self, repeats: Sequence[MemberRows]) -> Learnt:
+        candidates = self._candidates(repeats)
+        chosen = select([candidate for candidate, _ in candidates], self.criterion.higher_is_better)
+        average = next(average for candidate, average in candidates if candidate is chosen)
+        return {"chosen": chosen.name, **vars(average)}
+
+    @override
+    def combine(self, rows: MemberRows, learnt: Learnt) -> Tensor:
+        return _average(learnt).logits(rows)
+
+    @override
+    def none_scores(self, rows: MemberRows, logits: Tensor, learnt: Learnt) -> Tensor | None:
+        return _average(learnt).none_scores(rows)
+
+    @override
+    def compared(self, repeats: Sequence[MemberRows]) -> list[dict[str, Any]]:
+        candidates, higher = [candidate for candidate, _ in self._candidates(repeats)], self.criterion.higher_is_better
+        chosen, best = select(candidates, higher), best_of(candidates, higher)
+        return [
+            {
+                "method": one.name,
+                "score": one.score,
+                "error": one.error_to(best),
+                "ece": one.ece,
+                "chosen": one is chosen,
+            }
+            for one in sorted(candidates, key=lambda one: one.score, reverse=higher)
+        ]
+
+    def _candidates(self, repeats: Sequence[MemberRows]) -> list[tuple[Candidate, Average]]:
+        """Every method, and averages of the best that have no fit in common."""
+        averages = [Average.of([member], repeats) for member in range(len(self.methods))]
+        singles = [(self._candidate(average, repeats), average) for average in averages]
+        sign = 1 if self.criterion.higher_is_better else -1
+        ranked = sorted((one for one in singles if math.isfinite(one[0].score)), key=lambda one: -sign * one[0].score)
+        unlike: list[int] = []
+        for _, average in ranked:
+            (member,) = average.members.tolist()
+            if all(not repeats[0].fits_of[member] & repeats[0].fits_of[other] for other in unlike):
+                unlike.append(member)
+        several = [Average.of(unlike[:count], repeats) for count in range(2, min(self.average, len(unlike)) + 1)]
+        return singles + [(self._candidate(average, repeats), average) for average in several]
+
+    def _candidate(self, average: Average, repeats: Sequence[MemberRows]) -> Candidate:
+        outputs = [(average.logits(rows).sigmoid(), rows.labels, average.none_scores(rows)) for rows in repeats]
+        scores = tuple(self.criterion.score(*output) for output in outputs)
+        name = " + ".join(self.methods[member] for member in average.members.tolist())
+        return Candidate(name, scores, _ece_of_known(outputs))
+
+
+@dataclass(frozen=True)
+class Average:
+    """The average of some members, or one of them.
+
+    Attributes:
+        members: Their positions, int64 ``(averaged,)``.
+        mean: Mean log odds of the scores of "none" of each over validation rows, float64 ``(averaged,)``.
+        std: Their standard deviation.
+    """
+
+    members: Tensor
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, members: Sequence[int], repeats: Sequence[MemberRows]) -> Average:
+        """Standardise the scores of members over the rows of all threshold splits."""
+        return cls(torch.tensor(members), *moments(torch.cat([_log_odds(rows, members) for rows in repeats], dim=1)))
+
+    def logits(self, rows: MemberRows) -> Tensor:
+        """Logits of the mean probability, float32 ``(rows, classes)``."""
+        logits = [rows.logits[member] for member in self.members.tolist()]
+        return logits[0] if len(logits) == 1 else mean_logits(torch.stack(logits))
+
+    def none_scores(self, rows: MemberRows) -> Tensor | None:
+        """Scores of "none" ``(rows,)``, or ``None`` where all have the paper's: then the average has as well."""
+        members: list[int] = self.members.tolist()
+        if all(rows.none_scores[member] is None for member in members):
+            return None
+        if len(members) == 1:
+            return rows.none_scores[members[0]]
+        return squash(sum_of_z_scores(_log_odds(rows, members), self.mean, self.std) / len(members))
+
+
+def _ece_of_known(outputs: Sequence[tuple[Tensor, Tensor, Tensor | None]]) -> float:
+    """Calibration error of the rows of known classes of all splits."""
+    tops = [top_label(probabilities[labels != NONE], labels[labels != NONE]) for probabilities, labels, _ in outputs]
+    confidence, correct = (torch.cat(parts) for parts in zip(*tops, strict=True))
+    return float(expected_calibration_error(confidence, correct))
+
+
+def _average(learnt: Learnt) -> Average:
+    return Average(**{field.name: learnt[field.name] for field in fields(Average)})
+
+
+def _log_odds(rows: MemberRows, members: Sequence[int]) -> Tensor:
+    """Log odds of the scores of "none", float64 ``(members, rows)``."""
+    scores = [(rows.none_scores[member], rows.logits[member]) for member in members]
+    return torch.stack(
+        [-logits.amax(dim=1).double() if own is None else own.double().logit(LEAST_SCORE) for own, logits in scores]
+    )

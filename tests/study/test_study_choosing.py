@@ -1,0 +1,134 @@
+"""What is chosen, by what, and that no test row has a part in it."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import oracles
+import pytest
+import torch
+from scipy.special import expit, logit
+from small import digits_config, method
+
+from estitchup_pl.batch import NONE
+from estitchup_pl.errors import ConfigError
+from estitchup_pl.study import Candidate, StudyFolder, run_study, select
+
+
+def test_the_best_is_taken_where_it_is_better_in_every_split():
+    candidates = [Candidate("a", (0.5, 0.6, 0.7), 0.0), Candidate("b", (0.51, 0.61, 0.71), 0.5)]
+    assert select(candidates).name == "b"
+    assert select(candidates[::-1]).name == "b"
+    assert select(candidates, higher_is_better=False).name == "a"
+
+
+def test_among_equals_within_one_standard_error_of_the_difference_the_best_calibrated_is_taken():
+    best = Candidate("best", (0.9, 0.5, 0.7), 0.05)
+    differences = np.array([0.04, -0.02, 0.01])
+    error = differences.std(ddof=1) / math.sqrt(3)
+    assert differences.mean() < error  # 0.01 less, 0.0173
+    equal = Candidate("equal", tuple(np.array(best.scores) - differences), 0.04)
+    assert equal.error_to(best) == pytest.approx(error)
+    assert select([best, equal]).name == "equal"
+    assert select([best, Candidate("worse calibrated", equal.scores, 0.06)]).name == "best"
+    lower = Candidate("lower", tuple(np.array(best.scores) - differences - 0.01), 0.01)  # 0.02 less
+    assert select([best, lower]).name == "best"
+    assert select([best, lower, equal]).name == "equal"
+
+
+def test_one_split_has_no_error_and_undefined_targets_are_left_out():
+    assert select([Candidate("a", (0.5,), 0.5), Candidate("b", (0.499,), 0.0)]).name == "a"
+    assert select([Candidate("nan", (math.nan, 1.0), 0.0), Candidate("b", (0.1, 0.2), 0.5)]).name == "b"
+    with pytest.raises(ConfigError, match="nothing to choose from"):
+        select([Candidate("nan", (math.nan,), 0.0)])
+
+
+def test_the_choice_is_by_the_kept_validation_rows_and_the_record_says_among_what(folder: StudyFolder):
+    for trial in (0, 1):
+        record = folder.record("Chosen", trial)
+        scores, eces = {}, {}
+        for name in ("Control", "Sum", "Scaled", "Regression"):
+            kept = [validation(folder, name, trial, split) for split in (0, 1)]
+            scores[name] = [oracles.weighted_auroc_aupr(*rows)[1] for rows in kept]
+            tops = [(p.max(1), p.argmax(1) == labels, labels != NONE) for p, labels, _ in kept]
+            confidence, correct, known = (np.concatenate(part) for part in zip(*tops, strict=True))
+            eces[name] = oracles.expected_calibration_error(confidence[known], correct[known])
+        table = {entry["method"]: entry for entry in record.selection}
+        for name in scores:
+            assert table[name]["score"] == pytest.approx(np.mean(scores[name]), abs=1e-6)
+            assert table[name]["ece"] == pytest.approx(eces[name], abs=1e-6)
+        best_two = sorted(scores, key=lambda name: -np.mean(scores[name]))
+        assert [name for name in table if " + " in name] == [average_of(best_two)]
+        best = record.selection[0]
+        assert best["score"] == max(entry["score"] for entry in record.selection)
+        equals = [one for one in record.selection if best["score"] - one["score"] <= one["error"] + 1e-12]
+        (chosen,) = [entry["method"] for entry in record.selection if entry["chosen"]]
+        assert chosen == min(equals, key=lambda entry: entry["ece"])["method"]
+        assert record.parameters["chosen"] == chosen
+        assert record.chosen == {}
+
+
+def average_of(ranked: list[str]) -> str:
+    """The best two that have no fit in common: Control and Sum have."""
+    second = next(name for name in ranked[1:] if {ranked[0], name} != {"Control", "Sum"})
+    return f"{ranked[0]} + {second}"
+
+
+def validation(folder: StudyFolder, name: str, trial: int, split: int):
+    table, names = folder.trial(trial).to_pandas(), folder.record(name, trial).class_names
+    part = table[f"threshold_part_{split}"]
+    known = set(table["label"][part == "fit"])
+    labels = np.array([names.index(label) if label in known else NONE for label in table["label"][part == "val"]])
+    logits = folder.read_logits(name, trial, f"threshold/{split}").astype(np.float32)
+    return expit(logits), labels, folder.read_scores(name, trial, f"threshold/{split}_none_scores")
+
+
+def test_it_decides_as_what_was_chosen_does(folder: StudyFolder):
+    for trial in (0, 1):
+        names = folder.record("Chosen", trial).parameters["chosen"].split(" + ")
+        members = [folder.predictions(name, trial) for name in names]
+        own = folder.predictions("Chosen", trial)
+        mean = torch.stack([member.probabilities for member in members]).mean(0)
+        torch.testing.assert_close(own.probabilities, mean, atol=1e-3, rtol=0)
+        if len(names) == 1 and members[0].none_scores is not None:
+            assert torch.equal(own.none_scores, members[0].none_scores)
+
+
+def test_averages_add_up_standardised_log_odds_of_none(tmp_path):
+    methods = {
+        "Control": {},
+        "Regression": method("EstimatorMethod", estimator={"class_path": "sklearn.linear_model.LogisticRegression"}),
+        "Near": method("Decided", base="Control", score=method("NeighborDistance", k=3)),
+        "Chosen": method("Chosen", methods=["Near", "Regression"], average=2),
+    }
+    folder = run_study(digits_config(methods=methods, trials=1, epochs=2), StudyFolder(tmp_path))
+    path = folder.run_path("Chosen", 0)
+    table = {entry["method"]: entry for entry in json.loads((path / "run.json").read_text())["selection"]}
+    (average,) = [name for name in table if " + " in name]
+
+    def odds(name: str, scores, probabilities):
+        return logit(scores.astype(float)) if name == "Near" else -logit(probabilities.max(1).astype(float))
+
+    expected = []
+    for split in (0, 1):
+        parts = {name: validation(folder, name, 0, split) for name in ("Near", "Regression")}
+        z = 0
+        for name, (probabilities, _, scores) in parts.items():
+            pool = [validation(folder, name, 0, other) for other in (0, 1)]
+            everything = np.concatenate([odds(name, one[2], one[0]) for one in pool])
+            z = z + (odds(name, scores, probabilities) - everything.mean()) / everything.std() / 2
+        squashed = (1 + z / (1 + np.abs(z))) / 2
+        mean, labels = (parts["Near"][0] + parts["Regression"][0]) / 2, parts["Near"][1]
+        expected.append(oracles.weighted_auroc_aupr(mean, labels, squashed)[1])
+    assert table[average]["score"] == pytest.approx(np.mean(expected), abs=2e-4)
+
+
+def test_no_test_row_has_a_part_in_the_choice(folder: StudyFolder, tmp_path):
+    """With the test labels of another world the choice is the same: it is written before any test row is predicted."""
+    note = json.loads((folder.run_path("Chosen", 0) / "threshold.json").read_text())
+    files = [folder.run_path(name, 0) / "logits.npy" for name in ("Control", "Sum", "Scaled", "Regression")]
+    written = (folder.run_path("Chosen", 0) / "threshold.json").stat().st_mtime_ns
+    assert all(file.stat().st_mtime_ns > written for file in files)
+    assert note["parameters"]["chosen"] == folder.record("Chosen", 0).parameters["chosen"]
