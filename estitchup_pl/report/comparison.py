@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from estitchup_pl.functional import HEURISTICS
+from estitchup_pl.functional import FEW_NONE_ROWS, HEURISTICS
 from estitchup_pl.report import paper
 from estitchup_pl.report.averages import Floats, mean_over_trials, spread_over_trials
 from estitchup_pl.report.significance import Interval
@@ -18,7 +18,9 @@ RANKING: Final = {"auroc": "AUROC", "aupr": "AUPR"}
 CALIBRATION: Final = {
     "correlation": "Correlation",
     "correlation_id": "Correlation, known",
+    "correlation_weighted": "Correlation, by rows",
     "ece": "ECE",
+    "ece_id": "ECE, known",
     "classwise_ece": "Classwise ECE",
     "adaptive_ece": "Adaptive ECE",
 }
@@ -28,6 +30,10 @@ ACCURACIES: Final = {
     "accuracy_none": "None acc.",
     "accuracy": "Overall acc.",
 }
+DETECTION: Final = {"none_auroc": "None AUROC", "none_ap": "None AP", "none_fpr95": "None FPR95"}
+ACCEPTED: Final = {"accuracy_accepted": "Acc. of accepted", "coverage": "Coverage"}
+RISK: Final = {"aurc": "AURC", "augrc": "AUGRC"}
+LOWER_IS_BETTER: Final = {"ece", "ece_id", "classwise_ece", "adaptive_ece", "none_fpr95", *RISK}
 CONVERGENCE: Final = "epochs_to_convergence"
 FACTS: Final = ("train_rows", "none_rows")
 """Results that are no scores: they stand in what the page says of the study."""
@@ -45,7 +51,7 @@ class Comparison:
         left_out: Why each method that is missing is missing.
         beside_paper: Whether the paper's values are shown.
         values: For each method and metric one value a trial, NaN where there is none.
-        intervals: For each method but the control the difference to it in AUROC, AUPR, ECE and correlation.
+        intervals: For each method but the control the difference to it in each metric that has an interval.
         chosen: For each method and trial the hyperparameters that were chosen, by name.
         higher_is_better: Whether a higher value of a metric is better, None where neither is; by the metric's name.
     """
@@ -83,9 +89,26 @@ class Comparison:
         return max(known, key=scores.__getitem__, default=None)
 
     @property
+    def detection(self) -> dict[str, str]:
+        """Metrics of the detection of "none" by their heads, those of its groups after those of all."""
+        found = dict.fromkeys(metric for method in self.methods for metric in self.values[method])
+        names = [name.split("/", 1) for name in found if name.split("/")[0] in DETECTION and "/" in name]
+        groups = sorted(names, key=lambda name: (name[1], [*DETECTION].index(name[0])))
+        return DETECTION | {f"{metric}/{group}": f"{DETECTION[metric]}, {group}" for metric, group in groups}
+
+    @property
+    def none_rows(self) -> str:
+        """How many "none" rows the trials have, where it is few: below :data:`FEW_NONE_ROWS` in one of them."""
+        rows = [int(rows) for rows in self.trials_of(self.control, "none_rows") if math.isfinite(rows)]
+        if not rows or min(rows) >= FEW_NONE_ROWS:
+            return ""
+        return f"{min(rows)} rows" if min(rows) == max(rows) else f"{min(rows)} to {max(rows)} rows"
+
+    @property
     def further(self) -> list[str]:
         """Metrics that the paper's tables do not show, such as a user's own, in the order of the results."""
-        shown = {*RANKING, *CALIBRATION, *(f"{name}/{h}" for h in HEURISTICS for name in ACCURACIES), CONVERGENCE}
+        at_thresholds = (f"{name}/{heuristic}" for heuristic in HEURISTICS for name in (*ACCURACIES, *ACCEPTED))
+        shown = {*RANKING, *CALIBRATION, *self.detection, *RISK, *at_thresholds, CONVERGENCE}
         found = dict.fromkeys(metric for method in self.methods for metric in self.values[method])
         return [metric for metric in found if metric not in shown and metric not in FACTS]
 
@@ -102,6 +125,11 @@ class Comparison:
             "table2": {method: self._numbers(method, CALIBRATION) for method in self.methods},
             "table3": {
                 method: {h: self._numbers(method, ACCURACIES, f"/{h}") for h in HEURISTICS} for method in self.methods
+            },
+            "table4": {
+                method: self._numbers(method, [*self.detection, *RISK])
+                | {h: self._numbers(method, ACCEPTED, f"/{h}") for h in HEURISTICS}
+                for method in self.methods
             },
             "differences": {
                 method: {metric: _interval(interval) for metric, interval in intervals.items()}

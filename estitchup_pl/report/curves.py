@@ -75,7 +75,7 @@ def method_curves(method: str, runs: list[Run]) -> MethodCurves:
 
 def curves_at(decisions: Decisions, thresholds: Tensor) -> ThresholdCurves:
     """Evaluate decisions over a grid of thresholds."""
-    return threshold_curves(decisions.confidence, decisions.predicted, decisions.labels, thresholds)
+    return threshold_curves(decisions.acceptance, decisions.predicted, decisions.labels, thresholds)
 
 
 def band(values: npt.ArrayLike, highest: float = np.inf) -> list[tuple[float | None, ...]]:

@@ -49,10 +49,10 @@ class Outcome(NamedTuple):
 
 def outcome(run: Run, thresholds: npt.ArrayLike) -> Outcome:
     """Decide the test rows of a run at each threshold."""
-    grid = torch.as_tensor(thresholds).to(run.test.confidence.dtype)
+    grid = torch.as_tensor(thresholds).to(run.test.acceptance.dtype)
     curves = curves_at(run.test, grid)
     rows = len(run.test.labels)
-    rejected = torch.searchsorted(run.test.confidence.sort().values, grid, right=True).double()
+    rejected = torch.searchsorted(run.test.acceptance.sort().values, grid, right=True).double()
     accuracies = (curves.accuracy_id, curves.accuracy_none, curves.accuracy)
     return Outcome(*(field.numpy() for field in (*accuracies, 1 - rejected / rows, rejected)))
 
@@ -128,7 +128,7 @@ def class_results(runs: list[Run]) -> list[list[Any]]:
     trained = Counter[str]()
     for run in runs:
         names = [*run.record.class_names, NONE_NAME]
-        accepted = run.test.confidence > run.record.thresholds["intersection"]
+        accepted = run.test.acceptance > run.record.thresholds["intersection"]
         decided = run.test.predicted.where(accepted, NONE) == run.test.labels
         values = [torch.ones(len(decided)), decided, run.test.confidence, run.scores.precision]
         labels = run.test.labels.numpy() % len(names)  # NONE is -1
@@ -145,10 +145,10 @@ def class_results(runs: list[Run]) -> list[list[Any]]:
 
 
 def _examples(run: Run, means: dict[str, float]) -> list[list[Any]]:
-    """Test items over the whole range of confidence, most of them near the run's thresholds and the means of all."""
-    confidence = run.test.confidence.double().numpy()
-    order = np.argsort(confidence, kind="stable")
-    ascending = confidence[order]
+    """Test items over the whole range of acceptance, most of them near the run's thresholds and the means of all."""
+    acceptance = run.test.acceptance.double().numpy()
+    order = np.argsort(acceptance, kind="stable")
+    ascending = acceptance[order]
     places = set(np.searchsorted(ascending, np.arange(_EXAMPLE_STEPS) / _EXAMPLE_STEPS).tolist())
     for chosen in (*run.record.thresholds.values(), *means.values()):
         middle = int(np.searchsorted(ascending, chosen, side="right"))
@@ -161,7 +161,7 @@ def _examples(run: Run, means: dict[str, float]) -> list[list[Any]]:
             run.label_names[row].as_py(),
             int(run.test.labels[row] != NONE),
             names[int(run.test.predicted[row])],
-            round(float(confidence[row]), 6),
+            round(float(acceptance[row]), 6),
         ]
         for row in rows.tolist()
     ]

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from torch import Tensor
 
 from estitchup_pl.errors import DataError
-from estitchup_pl.functional import RowScores, row_scores
+from estitchup_pl.functional import RowScores, acceptance, row_scores
 from estitchup_pl.report.averages import Floats
 from estitchup_pl.study.folder import RunPredictions, RunRecord, StudyFolder
 
@@ -26,16 +26,20 @@ class Decisions:
         confidence: Greatest class probability, float32.
         predicted: Its class, int64.
         labels: Class index or ``NONE``, int64.
+        acceptance: What thresholds are compared with: one minus the score of "none", float32; with the paper's score
+            the confidence.
     """
 
     confidence: Tensor
     predicted: Tensor
     labels: Tensor
+    acceptance: Tensor
 
     @classmethod
     def of(cls, predictions: RunPredictions) -> Decisions:
         """Reduce the probabilities of a run."""
-        return cls(*predictions.probabilities.max(dim=-1), predictions.labels)
+        probabilities, labels = predictions.probabilities, predictions.labels
+        return cls(*probabilities.max(dim=-1), labels, acceptance(probabilities, predictions.none_scores))
 
     @property
     def correct(self) -> Tensor:
@@ -144,7 +148,7 @@ def _read_run(folder: StudyFolder, method: str, trial: int) -> Run:
         folder.record(method, trial),
         Decisions.of(predictions),
         Decisions.of(folder.threshold_predictions(method, trial)),
-        row_scores(predictions.probabilities, predictions.labels),
+        row_scores(predictions.probabilities, predictions.labels, predictions.none_scores),
         predictions.ids,
         labels["test"],
         folder.curve(method, trial),

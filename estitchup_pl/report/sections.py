@@ -9,7 +9,17 @@ from typing import Any, Final
 from estitchup_pl.functional import HEURISTICS
 from estitchup_pl.report import paper
 from estitchup_pl.report.averages import mean_over_trials, spread_over_trials
-from estitchup_pl.report.comparison import ACCURACIES, CALIBRATION, CONVERGENCE, RANKING, Comparison
+from estitchup_pl.report.comparison import (
+    ACCEPTED,
+    ACCURACIES,
+    CALIBRATION,
+    CONVERGENCE,
+    DETECTION,
+    LOWER_IS_BETTER,
+    RANKING,
+    RISK,
+    Comparison,
+)
 from estitchup_pl.report.runs import HEURISTIC_NAMES
 from estitchup_pl.report.significance import METRICS, Interval
 from estitchup_pl.report.text_table import MISSING, TextTable, number, threshold, with_spread
@@ -23,6 +33,8 @@ def all_tables(study: Comparison) -> list[TextTable]:
         ranking(study),
         calibration(study),
         *(accuracies(study, heuristic, letter) for heuristic, letter in zip(HEURISTICS, "ab", strict=True)),
+        detection(study),
+        risk(study),
         differences(study),
         convergence(study),
         further(study),
@@ -69,11 +81,13 @@ def calibration(study: Comparison) -> TextTable:
     return TextTable(
         "table-2",
         "Table 2: calibration",
-        "Correlation of mean confidence and accuracy over ten bins, over all rows and over the rows of known "
-        "classes; calibration errors (lower is better). Means over trials.",
+        "Correlation of mean confidence and accuracy over ten bins, over all rows, over the rows of known classes, and "
+        "over all rows with each bin weighted by its rows; calibration errors (lower is better). Means over trials. "
+        'ECE counts every "none" row as wrong, so where there are many it rewards confidences that are too low; the '
+        "ECE of known rows says whether a confidence can be believed once an item is known to be of a known class.",
         ("Method", *CALIBRATION.values(), *_paper_columns(study, ["correlation"])),
         tuple((method, *cells(method)) for method in study.methods),
-        _best(study, {metric: -1 if metric.endswith("ece") else 1 for metric in CALIBRATION}),
+        _best(study, _signs(CALIBRATION)),
     )
 
 
@@ -82,7 +96,10 @@ def accuracies(study: Comparison, heuristic: str, letter: str) -> TextTable:
 
     def cells(method: str) -> Iterator[str]:
         means = {metric: study.mean(method, f"{metric}/{heuristic}") for metric in ACCURACIES}
-        yield from (threshold(v) if metric == "threshold" else number(v) for metric, v in means.items())
+        yield threshold(means["threshold"])
+        yield number(means["accuracy_id"])
+        yield _of_few(number(means["accuracy_none"]), study)
+        yield number(means["accuracy"])
         if study.beside_paper:
             printed = paper.TABLE_3.get(method, {})
             yield from (f"{printed[metric]:.2f}" if printed else MISSING for metric in ACCURACIES)
@@ -98,15 +115,52 @@ def accuracies(study: Comparison, heuristic: str, letter: str) -> TextTable:
     )
 
 
+def detection(study: Comparison) -> TextTable:
+    """Table 4a: how well "none" is told from everything known, by groups where there are any."""
+
+    def cells(method: str) -> Iterator[str]:
+        for metric in study.detection:
+            yield _of_few(number(study.mean(method, metric)), study)
+
+    return TextTable(
+        "table-4a",
+        'Table 4a: detecting "none"',
+        '"None" rows against the rows of known classes, by the score of "none" that the method decides by: AUROC, '
+        'average precision (which rises with the share of "none" rows), and the share of known rows that are taken for '
+        '"none" where 95 % of the "none" rows are found (lower is better). Means over trials.'
+        + (' A group is a part of the "none" rows against all known ones.' if len(study.detection) > 3 else ""),
+        ("Method", *study.detection.values()),
+        tuple((method, *cells(method)) for method in study.methods),
+        _best(study, _signs(study.detection)),
+    )
+
+
+def risk(study: Comparison) -> TextTable:
+    """Table 4b: how often what is accepted is wrong, a "none" row that is accepted being an error."""
+    heads = {f"{metric}/{h}": f"{head}, {HEURISTIC_NAMES[h]}" for h in HEURISTICS for metric, head in ACCEPTED.items()}
+    columns = {**heads, **RISK}
+    return TextTable(
+        "table-4b",
+        "Table 4b: what is accepted",
+        'Share of right decisions among the accepted rows, an accepted "none" row being wrong, beside the share that '
+        "is accepted, at the threshold of each heuristic; and over all thresholds the area under the risk-coverage "
+        "curve (AURC) and under its generalized one (AUGRC; lower is better). Means over trials.",
+        ("Method", *columns.values()),
+        tuple((method, *(number(study.mean(method, metric)) for metric in columns)) for method in study.methods),
+        _best(study, {metric: -1 if metric in RISK else math.nan for metric in columns}),
+    )
+
+
 def differences(study: Comparison) -> TextTable:
     """Differences to the control with their intervals."""
     return TextTable(
         "differences",
         f"Which differences to {study.control} are real",
-        "Mean difference and its 95 % bootstrap interval over trials and the rows within them; * where it excludes "
-        "zero. For AUROC and AUPR the rank of each row is held fixed, for ECE and correlation the bins are filled "
-        "anew.",
-        ("Method", *((RANKING | CALIBRATION)[metric] for metric in METRICS)),
+        "Mean difference and its 95 % bootstrap interval; * where it excludes zero by more than rounding. Trials are "
+        'drawn anew, within them the rows of known classes one by one, and "none" rows by whole classes, since rows of '
+        "one unknown class are alike. For AUROC, AUPR and none AUROC the rank of each row is held fixed, for ECE and "
+        "correlation the bins are filled anew.",
+        ("Method", *((RANKING | DETECTION | CALIBRATION)[metric] for metric in METRICS)),
         tuple(
             (method, *(interval_text(study.intervals[method][metric]) for metric in METRICS))
             for method in study.methods
@@ -173,6 +227,15 @@ def interval_text(interval: Interval) -> str:
     """
     low, high = number(interval.low, sign=True), number(interval.high, sign=True)
     return f"{number(interval.difference, sign=True)} [{low}, {high}]{' *' if interval.excludes_zero else ''}"
+
+
+def _of_few(text: str, study: Comparison) -> str:
+    """Say at a number about "none" that it rests on few rows, if it does."""
+    return f"{text} ({study.none_rows})" if study.none_rows and text != MISSING else text
+
+
+def _signs(metrics: Iterable[str]) -> dict[str, float]:
+    return {metric: -1 if metric.split("/")[0] in LOWER_IS_BETTER else 1 for metric in metrics}
 
 
 def _values_text(values: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ from estitchup_pl.report import ReportPaths, StudyTables, study_tables
 from estitchup_pl.report.averages import mean_over_trials, spread_over_trials
 from estitchup_pl.report.comparison import CALIBRATION
 from estitchup_pl.report.runs import read_study
-from estitchup_pl.report.significance import Interval
+from estitchup_pl.report.significance import METRICS, Interval
 from estitchup_pl.report.text_table import TextTable
 from estitchup_pl.report.verdict import verdict
 from estitchup_pl.study import StudyFolder
@@ -35,7 +35,7 @@ SOFT = [*METHODS][-1]
 
 def hand_made(values: dict[str, dict[str, list[float]]], beside_paper: bool = False, **options: Any) -> StudyTables:
     arrays = {method: {k: np.array(v) for k, v in metrics.items()} for method, metrics in values.items()}
-    interval = {metric: Interval(0.1, 0.05, 0.15) for metric in ("auroc", "aupr", "ece", "correlation")}
+    interval = {metric: Interval(0.1, 0.05, 0.15) for metric in METRICS}
     intervals = {method: dict(interval) for method in values if method != "Control"}
     trials = tuple(range(len(next(iter(values["Control"].values())))))
     chosen = options.get("chosen", {method: [{} for _ in trials] for method in values})
@@ -67,7 +67,7 @@ def test_paper_values_stand_beside_its_six_methods_and_nothing_beside_others() -
     assert rows_of(tables, "table-1")["Soft E-Stitchup"][2:] == ("+0.0226 (0.0012)", "+0.0236 (0.0020)")
     assert rows_of(tables, "table-1")["Control"][2:] == ("0.9698 (0.0010)", "0.8913 (0.0026)")
     assert rows_of(tables, "table-1")["Forest"][2:] == ("–", "–")
-    assert rows_of(tables, "table-2")["Control"] == ("0.5000", "–", "–", "–", "–", "0.9072")
+    assert rows_of(tables, "table-2")["Control"] == ("0.5000", *["–"] * 6, "0.9072")
     assert tables.to_json()["paper"]["table2"]["E-Mixup"] == 0.9789
     assert hand_made({"Control": values}).to_json()["paper"] is None
     assert rows_of(tables, "table-3a")["Control"] == ("0.999997", "–", "–", "–", "0.93", "0.82", "0.72", "0.82")
@@ -85,7 +85,7 @@ def test_differences_are_marked_where_their_interval_excludes_zero() -> None:
     tables.intervals["E-Mixup"]["ece"] = Interval(0.1, -0.05, 0.15)
     cells = rows_of(tables, "differences")["E-Mixup"]
     assert cells[0] == "+0.1000 [+0.0500, +0.1500] *"
-    assert cells[2] == "+0.1000 [-0.0500, +0.1500]"
+    assert cells[METRICS.index("ece")] == "+0.1000 [-0.0500, +0.1500]"
     assert "Control" not in rows_of(tables, "differences")
 
 
@@ -117,9 +117,17 @@ def test_markdown_keeps_hostile_names_as_they_are() -> None:
 
 def test_columns_hold_the_metrics_that_their_heads_name() -> None:
     names = {
-        "table-2": ["correlation", "correlation_id", "ece", "classwise_ece", "adaptive_ece"],
+        "table-2": [*CALIBRATION],
         "table-3a": [f"{name}/intersection" for name in ("threshold", "accuracy_id", "accuracy_none", "accuracy")],
         "table-3b": [f"{name}/tp_ratio" for name in ("threshold", "accuracy_id", "accuracy_none", "accuracy")],
+        "table-4a": [
+            *("none_auroc", "none_ap", "none_fpr95"),
+            *(f"none_{name}/{group}" for group in ("far", "near") for name in ("auroc", "ap", "fpr95")),
+        ],
+        "table-4b": [
+            *(f"{name}/{h}" for h in ("intersection", "tp_ratio") for name in ("accuracy_accepted", "coverage")),
+            *("aurc", "augrc"),
+        ],
     }
     metrics = [name for of_table in names.values() for name in of_table]
     values = {name: [place / 100, place / 100 + 0.02] for place, name in enumerate(metrics)}
@@ -128,9 +136,20 @@ def test_columns_hold_the_metrics_that_their_heads_name() -> None:
         assert rows_of(tables, key)["Control"] == tuple(f"{metrics.index(name) / 100 + 0.01:.4f}" for name in of_table)
     heads = {table.key: table.columns[1:] for table in tables.tables()}
     assert heads == {
-        "table-2": ("Correlation", "Correlation, known", "ECE", "Classwise ECE", "Adaptive ECE"),
+        "table-2": (
+            *("Correlation", "Correlation, known", "Correlation, by rows"),
+            *("ECE", "ECE, known", "Classwise ECE", "Adaptive ECE"),
+        ),
         "table-3a": ("Threshold", "Known acc.", "None acc.", "Overall acc."),
         "table-3b": ("Threshold", "Known acc.", "None acc.", "Overall acc."),
+        "table-4a": (
+            *("None AUROC", "None AP", "None FPR95", "None AUROC, far", "None AP, far", "None FPR95, far"),
+            *("None AUROC, near", "None AP, near", "None FPR95, near"),
+        ),
+        "table-4b": (
+            *("Acc. of accepted, intersection", "Coverage, intersection"),
+            *("Acc. of accepted, TP ratio", "Coverage, TP ratio", "AURC", "AUGRC"),
+        ),
     }
     titles = {table.key: table.title for table in tables.tables()}
     assert titles["table-3a"] == "Table 3a: accuracy at the threshold of the intersection heuristic"
@@ -138,13 +157,33 @@ def test_columns_hold_the_metrics_that_their_heads_name() -> None:
 
 
 def test_the_best_of_each_column_is_marked_the_least_of_errors_the_greatest_of_all_else() -> None:
-    metrics = ("auroc", "aupr", *CALIBRATION)
+    metrics = ("auroc", "aupr", *CALIBRATION, "none_auroc", "none_ap", "none_fpr95", "aurc", "augrc")
     low, high = {name: [0.2, 0.4] for name in metrics}, {name: [0.3, 0.5] for name in metrics}
     tables = hand_made({"Control": low, "E-Mixup": high, "Forest": {}})
     best = {table.key: table.best for table in tables.tables()}
     assert best["table-1"] == {(1, 1), (1, 2)}
-    assert best["table-2"] == {(1, 1), (1, 2), (0, 3), (0, 4), (0, 5)}  # correlations, then errors
+    assert best["table-2"] == {
+        *((1, k) for k in (1, 2, 3)),
+        *((0, k) for k in (4, 5, 6, 7)),
+    }  # correlations, then errors
+    assert best["table-4a"] == {(1, 1), (1, 2), (0, 3)}
+    assert best["table-4b"] == {(0, 5), (0, 6)}
     assert hand_made({"Control": high, "E-Mixup": low}).tables()[0].best == {(0, 1), (0, 2)}
+
+
+def test_a_number_about_none_says_so_where_it_rests_on_few_rows() -> None:
+    metrics = {
+        "none_auroc": [0.9, 0.8],
+        "accuracy_none/intersection": [0.5, 0.7],
+        "accuracy_id/intersection": [0.9, 0.9],
+    }
+    few = hand_made({"Control": {**metrics, "none_rows": [29.0, 12.0]}, "E-Mixup": metrics})
+    assert rows_of(few, "table-3a")["E-Mixup"] == ("–", "0.9000", "0.6000 (12 to 29 rows)", "–")
+    assert rows_of(few, "table-4a")["Control"][0] == "0.8500 (12 to 29 rows)"
+    same = hand_made({"Control": {**metrics, "none_rows": [12.0, 12.0]}})
+    assert rows_of(same, "table-4a")["Control"] == ("0.8500 (12 rows)", "–", "–")
+    enough = hand_made({"Control": {**metrics, "none_rows": [30.0, 30.0]}})
+    assert rows_of(enough, "table-4a")["Control"][0] == "0.8500"
 
 
 def test_metrics_that_the_report_does_not_know_have_a_table_of_their_own() -> None:
@@ -206,18 +245,20 @@ def test_tables_equal_scikit_learn_on_the_logits_that_were_kept(study: StudyFold
         check(written["table1"][method], expect, ["auroc", "aupr"])
         check(written["table2"][method], expect, [*CALIBRATION])
         check(written["further"][method], expect, ["accuracy_top1_id"])
+        check(written["table4"][method], expect, ["none_auroc", "none_ap", "none_fpr95", "aurc", "augrc"])
         check(written["epochs_to_convergence"], {method: expect["epochs_to_convergence"]}, [method])
         for heuristic in ("intersection", "tp_ratio"):
             of_heuristic = {metric.removesuffix(f"/{heuristic}"): values for metric, values in expect.items()}
             numbers = written["table3"][method][heuristic]
             check(numbers, of_heuristic, ["threshold", "accuracy_id", "accuracy_none", "accuracy"])
+            check(written["table4"][method][heuristic], of_heuristic, ["accuracy_accepted", "coverage"])
         if method == written["control"]:
             continue
         for metric in ("auroc", "aupr"):
             difference = expect[metric] - [trial[metric] for trial in recomputed["Control"]]
             check(written["table1"][method], {f"{metric}_difference": difference}, [f"{metric}_difference"])
             assert written["differences"][method][metric]["difference"] == pytest.approx(difference.mean(), abs=1e-6)
-        for metric in ("ece", "correlation"):
+        for metric in ("ece", "ece_id", "none_auroc", "correlation"):
             mean = np.mean(expect[metric] - [trial[metric] for trial in recomputed["Control"]])
             assert written["differences"][method][metric]["difference"] == pytest.approx(mean, abs=1e-6)
 
@@ -242,7 +283,13 @@ def recompute(study: StudyFolder, method: str, trial: int) -> dict[str, float]:
         "aupr": average_precision_score(truth[:, present], columns[:, present], **average),
         "correlation": correlation(confidence, right),
         "correlation_id": correlation(confidence[known], right[known]),
+        "correlation_weighted": correlation(confidence, right, by_rows=True),
+        "none_auroc": roc_auc_score(~known, -confidence),
+        "none_ap": average_precision_score(~known, -confidence),
+        "none_fpr95": np.mean(confidence[known] <= np.sort(confidence[~known])[::-1][(~known).sum() // 20]),
+        **risk(confidence, right),
         "ece": calibration_error(confidence, right, np.floor(confidence * 15).clip(max=14)),
+        "ece_id": calibration_error(confidence[known], right[known], np.floor(confidence[known] * 15).clip(max=14)),
         "adaptive_ece": calibration_error(confidence, right, middle_ranks(confidence) * 15 // len(right)),
         "classwise_ece": np.mean(
             [
@@ -257,15 +304,27 @@ def recompute(study: StudyFolder, method: str, trial: int) -> dict[str, float]:
         accuracies = {"accuracy_id": decided[known], "accuracy_none": decided[~known], "accuracy": decided}
         values |= {f"{name}/{heuristic}": rows.mean() for name, rows in accuracies.items()}
         values[f"threshold/{heuristic}"] = threshold
+        accepted = run.decided(threshold) >= 0
+        values |= {f"coverage/{heuristic}": accepted.mean(), f"accuracy_accepted/{heuristic}": right[accepted].mean()}
     accuracy = pq.read_table(study.run_path(method, trial) / "curve.parquet")["accuracy"].to_pylist()
     values["epochs_to_convergence"] = 1 + [value >= 0.99 * max(accuracy) for value in accuracy].index(True)
     return values
 
 
-def correlation(confidence: Array, right: Array) -> float:
+def correlation(confidence: Array, right: Array, by_rows: bool = False) -> float:
     index = np.floor(confidence * 10).clip(max=9)
     bins = [(confidence[index == b].mean(), right[index == b].mean()) for b in np.unique(index)]
-    return float(np.corrcoef(np.transpose(bins))[0, 1])
+    counts = np.unique(index, return_counts=True)[1] if by_rows else 1
+    return float(np.corrcoef(np.repeat(np.transpose(bins), counts, axis=1))[0, 1])
+
+
+def risk(confidence: Array, right: Array) -> dict[str, float]:
+    """Trapezoids over the share accepted, from one row to all; equal confidences share their errors."""
+    values, inverse = np.unique(-confidence, return_inverse=True)
+    shared = np.array([1 - right[inverse == place].mean() for place in range(len(values))])
+    errors = np.cumsum(shared[np.sort(inverse)])
+    rows, steps = np.arange(1, len(right) + 1), len(right) - 1
+    return {"aurc": np.trapezoid(errors / rows) / steps, "augrc": np.trapezoid(errors / len(right)) / steps}
 
 
 def middle_ranks(values: Array) -> Array:
