@@ -441,11 +441,6 @@ def normalize_logits(logits: Array, norm: int) -> Array:
     return np.array(rows).reshape(logits.shape)
 
 
-def selective_risk_area(confidence: Array, correct: Array) -> float:
-    risks = [1 - correct[confidence >= value].mean() for value in confidence]
-    return float(np.mean(risks)) if risks else np.nan
-
-
 def unit_length(rows: Array) -> Array:
     return np.array([row / (np.sqrt(np.sum(row.astype(float) ** 2)) or 1.0) for row in rows]).reshape(rows.shape)
 

@@ -37,7 +37,6 @@ from estitchup_pl.functional.logit_normalization import (
     apply_logit_norm,
     fit_logit_norm,
     normalize_logits,
-    selective_risk_area,
 )
 from estitchup_pl.functional.neighbors import (
     Neighbors,
@@ -174,7 +173,6 @@ __all__ = [
     "sample_pairs",
     "sample_stitch_mask",
     "select_threshold",
-    "selective_risk_area",
     "shrunk_covariance",
     "soften_labels",
     "squash",

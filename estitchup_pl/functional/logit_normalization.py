@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
+from estitchup_pl.functional.risk import risk_areas
+from estitchup_pl.functional.scores import squash
 from estitchup_pl.functional.temperature import known_rows
 from estitchup_pl.functional.vector_scaling import Affine, apply_affine, fit_platt
 
@@ -58,7 +60,7 @@ def normalize_logits(logits: Tensor, norm: int) -> Tensor:
 
 
 def fit_logit_norm(logits: Tensor, labels: Tensor) -> LogitNorm:
-    """Choose the norm of least :func:`selective_risk_area`, and fit a factor and a shift to its confidence.
+    """Choose the norm of least area under risk over coverage, and fit a factor and a shift to its confidence.
 
     Args:
         logits: Float ``(rows, classes)`` on rows that no fit has seen.
@@ -79,7 +81,7 @@ def fit_logit_norm(logits: Tensor, labels: Tensor) -> LogitNorm:
     _, right = rows.top
     confidences = torch.stack([normalize_logits(rows.logits, norm).amax(dim=1) for norm in NORMS])
     ranked = confidences.round(decimals=12)  # rounding errors part no ties: of two classes all norms are equal
-    areas = torch.stack([selective_risk_area(confidence, right) for confidence in ranked])
+    areas = torch.stack([risk_areas(squash(confidence), right).aurc for confidence in ranked])
     best = int(areas.round(decimals=12).argmin())
     return LogitNorm(torch.tensor(NORMS[best], device=logits.device), fit_platt(confidences[best], right))
 
@@ -100,23 +102,3 @@ def apply_logit_norm(logits: Tensor, fitted: LogitNorm) -> Tensor:
         tensor([[ 3., -5.]])
     """
     return apply_affine(normalize_logits(logits, int(fitted.norm)), fitted.affine).to(logits.dtype)
-
-
-def selective_risk_area(confidence: Tensor, correct: Tensor) -> Tensor:
-    """Area under the risk–coverage curve: the mean error among the rows that are at least as confident as each row.
-
-    Args:
-        confidence: Float ``(rows,)``, any range.
-        correct: Whether the prediction is right, bool ``(rows,)``.
-
-    Returns:
-        Area in ``[0, 1]``, less is better, float64 scalar; rows of equal confidence are accepted together.
-
-    Example:
-        >>> selective_risk_area(torch.tensor([0.9, 0.5]), torch.tensor([True, False]))  # 0 of 1, 1 of 2
-        tensor(0.2500, dtype=torch.float64)
-    """
-    falling, order = (-confidence).sort()
-    errors = (~correct[order]).cumsum(dim=0)
-    accepted = torch.searchsorted(falling, falling, right=True)
-    return (errors[accepted - 1].double() / accepted).mean()

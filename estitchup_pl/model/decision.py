@@ -142,10 +142,11 @@ class Decision(nn.Module):
     @override
     def forward(self, embeddings: Tensor, logits: Tensor) -> Decisions:
         calibrated = self.calibrated(logits)
-        probabilities = (mean_logits(calibrated) if logits.ndim == 3 else calibrated).sigmoid().float()
+        mean = mean_logits(calibrated) if logits.ndim == 3 else calibrated
+        probabilities = mean.sigmoid().float()
         if self.score is None:
             return Decisions(probabilities, none_score(probabilities.double()), reject(probabilities, self.threshold))
-        none_scores = self.score(embeddings, calibrated)
+        none_scores = self.score(embeddings, calibrated if self.score.of_members else mean)
         return Decisions(probabilities, none_scores, reject(probabilities, self.threshold, none_scores))
 
     def pack(self) -> dict[str, Any]:

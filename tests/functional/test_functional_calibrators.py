@@ -22,7 +22,8 @@ from estitchup_pl.functional import (
     fit_top_temperature,
     fit_vector_scaling,
     normalize_logits,
-    selective_risk_area,
+    risk_areas,
+    squash,
     top_label,
 )
 
@@ -136,7 +137,7 @@ def test_a_norm_ranks_errors_last_where_smoothing_has_held_back_what_is_sure():
     norm = int(fit_logit_norm(logits, labels).norm)
     assert norm > 0
     plain, normalized = (
-        float(selective_risk_area(values.amax(dim=1), right)) for values in (logits, normalize_logits(logits, norm))
+        float(risk_areas(squash(values.amax(dim=1)), right).aurc) for values in (logits, normalize_logits(logits, norm))
     )
     assert normalized < plain
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.errors import CheckpointError, ConfigError
+from estitchup_pl.functional import mean_logits
 from estitchup_pl.model.calibrators import Temperature
 from estitchup_pl.model.decision import Decision, ThresholdBasis
 from estitchup_pl.model.packing import pack, unpack
@@ -97,6 +98,8 @@ def test_without_a_threshold_everything_is_accepted() -> None:
 
 def test_an_ensemble_decides_by_its_mean_and_scores_by_its_members() -> None:
     class Spread(OwnScore):
+        of_members = True
+
         def forward(self, embeddings: Tensor, logits: Tensor) -> Tensor:
             return logits.double().std(dim=0).amax(dim=-1).tanh()
 
@@ -107,6 +110,14 @@ def test_an_ensemble_decides_by_its_mean_and_scores_by_its_members() -> None:
     halved = members.double().numpy() / 2
     np.testing.assert_allclose(decided.probabilities, sigmoid(halved).mean(0), rtol=1e-5)
     np.testing.assert_allclose(decided.none_scores, np.tanh(halved.std(0, ddof=1).max(-1)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("score", [MaxProbability(), Energy()])
+def test_a_score_of_one_set_of_logits_sees_the_mean_of_an_ensemble(score: NoneScore) -> None:
+    members = torch.stack([rows(4)[1], rows(5)[1]])
+    decided = Decision(score=score)(torch.empty(ROWS, 0), members)
+    alone = Decision(score=score)(torch.empty(ROWS, 0), mean_logits(members))
+    assert torch.equal(decided.none_scores, alone.none_scores)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.01, math.inf, math.nan])
