@@ -36,6 +36,7 @@ class DecisionCallback(pl.Callback, ABC):
 
     _collector: RowCollector
     _fitted: bool = False
+    _concluded: bool = False
 
     @abstractmethod
     def fit_decision(self, trainer: pl.Trainer, model: EmbeddingClassifier, rows: EvaluatedRows) -> None:
@@ -46,6 +47,9 @@ class DecisionCallback(pl.Callback, ABC):
             model: The classifier, in evaluation mode.
             rows: Validation rows of all processes, each once, in the order of their numbers.
         """
+
+    def conclude(self, trainer: pl.Trainer, model: EmbeddingClassifier) -> None:
+        """Do what is worth doing once, for the last weights of a fit: before they are saved, with all parts fitted."""
 
     @property
     def fits(self) -> bool:
@@ -66,7 +70,7 @@ class DecisionCallback(pl.Callback, ABC):
         classifier(pl_module, self)
         if not self._leads(trainer):
             return
-        self._fitted = False
+        self._fitted = self._concluded = False
         if not trainer.limit_val_batches:
             raise ConfigError(
                 f"{type(self).__name__} is fitted on validation rows, and trainer.limit_val_batches=0 leaves none: "
@@ -84,7 +88,7 @@ class DecisionCallback(pl.Callback, ABC):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: EmbeddingBatch, batch_idx: int
     ) -> None:
         """Note that the weights change; the module voids the decision."""
-        self._fitted = False
+        self._fitted = self._concluded = False
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin to collect rows, judged by the paper's score until the decision is fitted."""
@@ -126,17 +130,23 @@ class DecisionCallback(pl.Callback, ABC):
         self._collector.reset()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validate the last epoch before it is saved, where Lightning has not."""
-        epochs, steps = trainer.max_epochs or -1, trainer.max_steps
-        at_the_end = trainer.current_epoch + 1 == epochs or trainer.global_step == steps or trainer.should_stop
-        if at_the_end and self._leads(trainer) and not self._fitted:
-            _validate(trainer)
+        """Validate the last epoch before it is saved, where Lightning has not, and conclude."""
+        ends = trainer.current_epoch + 1 == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        if (ends or trainer.should_stop) and self._leads(trainer):
+            self._end(trainer, classifier(pl_module, self))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validate where the fit was stopped when its last epoch was over, and save its checkpoints again."""
-        if self._leads(trainer) and not self._fitted:
-            _validate(trainer)
+        """Do so where the fit was stopped when its last epoch was over, and save its checkpoints again."""
+        if self._leads(trainer) and not self._concluded:
+            self._end(trainer, classifier(pl_module, self))
             _save_again(trainer)
+
+    def _end(self, trainer: pl.Trainer, model: EmbeddingClassifier) -> None:
+        if not self._fitted:
+            _validate(trainer)
+        for part in fitting_parts(trainer):
+            part.conclude(trainer, model)
+        self._concluded = True
 
     def _leads(self, trainer: pl.Trainer) -> bool:
         """Whether it is this callback that collects rows for all."""

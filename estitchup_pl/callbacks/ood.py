@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, NamedTuple
 
 import lightning.pytorch as pl
-from lightning.pytorch.utilities import rank_zero_warn
+import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from typing_extensions import override
 
+from estitchup_pl.batch import NONE
 from estitchup_pl.callbacks.deciding import DecisionCallback, fitting_parts
 from estitchup_pl.callbacks.evaluated import EvaluatedRows
 from estitchup_pl.callbacks.partners import classifier, data_module
 from estitchup_pl.callbacks.taking_over import learn_from_training_rows, read_threshold, take_over
 from estitchup_pl.errors import ConfigError
-from estitchup_pl.functional import Heuristic, acceptance, select_threshold
+from estitchup_pl.functional import FEW_NONE_ROWS, Heuristic, acceptance, threshold_interval
 from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.model.decision import ThresholdBasis
 from estitchup_pl.model.scores import LogitScore, NoneScore
+from estitchup_pl.thresholds import ThresholdRule, threshold_rule
 
-FEW_ROWS: Final = 30
-"""With fewer "none" rows a threshold is hardly more than a guess."""
+
+class _Judged(NamedTuple):
+    """What a threshold is chosen from, one entry a validation row, and the rows' numbers."""
+
+    acceptance: Tensor
+    predicted: Tensor
+    labels: Tensor
+    rows: Tensor
 
 
 class OODThreshold(DecisionCallback):
@@ -29,11 +40,13 @@ class OODThreshold(DecisionCallback):
 
     By default they are fitted after every validation, on a validation set that contains "none" items: rows of classes
     without a training row, as :class:`~estitchup_pl.data.splits.ThresholdSplit` makes them. To train on all rows
-    afterwards, as the paper does (Sec. 4.3), hand them over to the second fit with ``checkpoint``, or a number.
+    afterwards, as the paper does (Sec. 4.3), hand them over to the second fit with ``checkpoint``, or a number. When a
+    fit ends it says what the threshold rests on, and keeps it in the checkpoint.
 
     Args:
         heuristic: ``"intersection"`` of overall and "none" accuracy, or the largest ``"tp_ratio"``, the ratio of
-            true positives to false positives and false negatives, "none" and known classes weighted equally.
+            true positives to false positives and false negatives, "none" and known classes weighted equally; or a
+            :class:`~estitchup_pl.thresholds.ThresholdRule`: by costs, a bound on the error, a wanted coverage.
         score: Score of "none"; what it learns comes from the training rows. Default: the paper's, one minus the
             greatest probability.
         checkpoint: Checkpoint of the fit whose calibration, score and threshold are taken over; nothing is fitted then,
@@ -50,7 +63,7 @@ class OODThreshold(DecisionCallback):
 
     def __init__(
         self,
-        heuristic: Heuristic = "intersection",
+        heuristic: Heuristic | ThresholdRule = "intersection",
         score: NoneScore | None = None,
         checkpoint: str | Path | None = None,
         value: float | None = None,
@@ -63,11 +76,12 @@ class OODThreshold(DecisionCallback):
             raise ConfigError(f"the threshold must lie in [0, 1], got {value}")
         if checkpoint is not None:
             read_threshold(checkpoint)
-        self.heuristic = heuristic
+        self.rule = threshold_rule(heuristic)
         self.score = score
         self.checkpoint = checkpoint
         self.value = value
         self._score: NoneScore | None = None  # of the fit at hand, with what it has learnt from the training rows
+        self._judged: _Judged | None = None
 
     @property
     @override
@@ -82,10 +96,10 @@ class OODThreshold(DecisionCallback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the decision over, or check that the validation set can give one."""
         model, data = classifier(pl_module, self), data_module(trainer)
-        if self.fits and data is not None:
+        if self.fits and self.rule.needs_none and data is not None:
             _check_unknown_rows(data.unknown_validation_rows)
         super().on_fit_start(trainer, pl_module)
-        self._score = None
+        self._score = self._judged = None
         if self.value is not None:
             model.threshold = self.value
         if self.checkpoint is not None:
@@ -106,12 +120,22 @@ class OODThreshold(DecisionCallback):
             self._score.standardize(rows.embeddings, decision.calibrated(rows.logits))
             decision.score = self._score.to(model.device)
         decided = decision(rows.embeddings, rows.logits)
-        none_scores = decided.none_scores if decision.score else None
-        decision.threshold = self._choose(decided.probabilities, none_scores, rows.labels)
+        accepted = acceptance(decided.probabilities, decided.none_scores if decision.score else None)
+        self._judged = _Judged(accepted, decided.probabilities.argmax(dim=1), rows.labels, rows.rows)
+        decision.threshold = self.rule(*self._judged[:3])
+        unknown = int((rows.labels == NONE).sum())
+        decision.basis = ThresholdBasis(unknown, len(rows.labels) - unknown)
 
-    def _choose(self, probabilities: Tensor, none_scores: Tensor | None, labels: Tensor) -> Tensor:
-        accepted = acceptance(probabilities, none_scores)
-        return select_threshold(accepted, probabilities.argmax(dim=1), labels, self.heuristic)
+    @override
+    def conclude(self, trainer: pl.Trainer, model: EmbeddingClassifier) -> None:
+        data = data_module(trainer)
+        if self._judged is None or model.decision.basis is None:
+            return
+        if data is not None:  # which knows the class that a "none" row really has
+            groups = torch.from_numpy(data.labels.codes).to(self._judged.rows.device)[self._judged.rows]
+            found = threshold_interval(self.rule, *self._judged[:3], groups)
+            model.decision.basis = replace(model.decision.basis, low=found.low, high=found.high)
+        rank_zero_info(f"threshold {model.threshold:.3f} {model.decision.basis}")
 
 
 def _check_unknown_rows(count: int) -> None:
@@ -122,8 +146,8 @@ def _check_unknown_rows(count: int) -> None:
             'none is "none". Hold classes out (data.split: ThresholdSplit), take the threshold of such a fit '
             "(OODThreshold's checkpoint), or give its value"
         )
-    if count < FEW_ROWS:
+    if count < FEW_NONE_ROWS:
         rank_zero_warn(
-            f'the threshold will rest on {count} "none" rows, fewer than {FEW_ROWS}, so another draw would give quite '
-            "another one: hold more classes out (data.split.held_out), or label more rows"
+            f'the threshold will rest on {count} "none" rows, fewer than {FEW_NONE_ROWS}, so another draw would give '
+            "quite another one: hold more classes out (data.split.held_out), or label more rows"
         )

@@ -63,6 +63,15 @@ class Calibrator(Learnt, ABC):
     def forward(self, logits: Tensor) -> Tensor:
         """Calibrate logits; see the class for shapes."""
 
+    def for_classes(self, places: Tensor) -> None:
+        """Serve another list of classes; what is learnt for all classes together, as by most, stays as it is.
+
+        Args:
+            places: Index that each class of the new list has in the one of before, int64 ``(classes,)``; -1 for a class
+                that is new.
+        """
+        del places
+
 
 class Temperature(Calibrator):
     """All logits divided by one number (Guo et al., 2017).
@@ -141,6 +150,13 @@ class VectorScaling(Calibrator):
     def forward(self, logits: Tensor) -> Tensor:
         self.check_fitted()
         return apply_affine(logits, Affine(self.scale, self.shift))
+
+    @override
+    def for_classes(self, places: Tensor) -> None:
+        """Give a class that is new the mean factor and shift of the others."""
+        for name in ("scale", "shift"):
+            learnt = self.get_buffer(name)
+            setattr(self, name, torch.where(places < 0, learnt.mean(), learnt[places]))
 
     @override
     def extra_repr(self) -> str:

@@ -36,19 +36,25 @@ class Decisions(NamedTuple):
 
 @dataclass(frozen=True)
 class ThresholdBasis:
-    """The rows that a threshold rests on, and what they leave open.
+    """What a threshold rests on, and how far it can be trusted.
 
     Attributes:
-        none_rows: Number of "none" rows.
-        known_rows: Number of rows of known classes.
-        low: Lower end of the threshold's 95 % interval, in ``[0, 1]``.
+        none_rows: "none" rows that it was fitted on.
+        known_rows: Rows of known classes that it was fitted on.
+        low: Lower end of its 95 % interval over unknown classes, see
+            :func:`~estitchup_pl.functional.threshold_interval`; ``None`` where it was not computed, which it is when a
+            fit ends.
         high: Its upper end.
     """
 
     none_rows: int
     known_rows: int
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        interval = "" if self.low is None else f", 95 % interval over unknown classes {self.low:.3f} to {self.high:.3f}"
+        return f'from {self.none_rows} "none" rows and {self.known_rows} others{interval}'
 
 
 class Decision(nn.Module):

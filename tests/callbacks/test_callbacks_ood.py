@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from blobs import blobs_store
 from training import SMALL, by_name, classifier, data, trainer
 
 from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.batch import NONE
 from estitchup_pl.callbacks import Calibration, OODThreshold
 from estitchup_pl.callbacks.taking_over import read_threshold
-from estitchup_pl.data.splits import ThresholdSplit, TrialSplit
+from estitchup_pl.data.splits import ColumnSplit, ThresholdSplit, TrialSplit
 from estitchup_pl.errors import CheckpointError, ConfigError
+from estitchup_pl.functional import select_threshold, threshold_interval
+from estitchup_pl.model.calibrators import VectorScaling
 from estitchup_pl.model.scores import Energy, MaxProbability, NeighborDistance, SumOfScores
+from estitchup_pl.store import EmbeddingStore
+from estitchup_pl.thresholds import BoundedError, Coverage, LeastCost, ThresholdRule
 
 HELD_OUT = ThresholdSplit(TrialSplit(0, 0.6), held_out=2)
 
@@ -78,6 +85,69 @@ def test_score_calibration_and_moments_are_handed_over_and_the_bank_is_that_of_a
     accepted = (1 - answers.none_scores).float() > final.threshold
     assert [name != "none" for name in answers.predicted] == accepted.tolist()
     assert 0 < accepted.sum() < len(accepted)
+
+
+def test_a_calibration_by_class_is_handed_over_by_the_names_of_classes(tmp_path: Path) -> None:
+    scout = classifier()
+    run = trainer(tmp_path, epochs=3, callbacks=[Calibration(VectorScaling(shrinkage=1)), OODThreshold()])
+    run.fit(scout, data(split=HELD_OUT))
+    run.save_checkpoint(tmp_path / "scout.ckpt")
+    final = classifier()
+    trainer(tmp_path, callbacks=[OODThreshold(checkpoint=tmp_path / "scout.ckpt")]).fit(
+        final, data(split=HELD_OUT.split)
+    )
+    theirs = dict(zip(scout.class_names, scout.decision.calibrator.scale.tolist(), strict=True))
+    mine = dict(zip(final.class_names, final.decision.calibrator.scale.tolist(), strict=True))
+    assert {name: mine[name] for name in theirs} == theirs
+    assert len(set(theirs.values())) == len(theirs) == 4
+    new = [mine[name] for name in mine.keys() - theirs.keys()]
+    assert new == [pytest.approx(np.mean([*theirs.values()]))] * 2
+
+
+@pytest.mark.parametrize("rule", [Coverage(share=0.8), LeastCost(question=0.1), BoundedError(error=0.5)])
+def test_any_rule_of_a_threshold_takes_part(tmp_path: Path, rule: ThresholdRule) -> None:
+    model, rows = classifier(), data(split=HELD_OUT)
+    trainer(tmp_path, epochs=3, callbacks=[OODThreshold(rule)]).fit(model, rows)
+    batches = list(rows.val_dataloader())
+    labels = torch.cat([batch.labels for batch in batches])
+    scores = model.predict_proba(by_name(rows.store, torch.cat([batch.rows for batch in batches])))
+    assert model.threshold == pytest.approx(float(rule(*scores.max(dim=1), labels)), abs=1e-6)
+    assert abs(model.threshold - float(select_threshold(*scores.max(dim=1), labels))) > 1e-3
+
+
+def test_a_rule_that_needs_no_none_row_is_fitted_without_any(tmp_path: Path) -> None:
+    model = classifier()
+    rows = data(split=ColumnSplit("part"), store=with_parts())
+    trainer(tmp_path, callbacks=[OODThreshold(Coverage(share=0.9))]).fit(model, rows)
+    assert rows.unknown_validation_rows == 0
+    assert model.decision.basis.none_rows == 0
+    assert 0 < model.threshold < 1
+
+
+def with_parts() -> EmbeddingStore:
+    store = blobs_store(unlabelled=0)
+    parts = pa.array(["train", "val", "test"] * 80)
+    arrays = {name: store.gather(np.arange(240), [name]) for name in store.modalities}
+    return EmbeddingStore.from_arrays(store.items.select(["id", "label"]).append_column("part", parts), arrays)
+
+
+def test_it_says_and_keeps_what_it_rests_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, rows = classifier(), data(split=HELD_OUT)
+    run = trainer(tmp_path, epochs=3, check_val_every_n_epoch=2, callbacks=[OODThreshold()])
+    with caplog.at_level(logging.INFO):
+        run.fit(model, rows)
+    run.save_checkpoint(tmp_path / "model.ckpt")
+    basis = EmbeddingClassifier.load_from_checkpoint(tmp_path / "model.ckpt", network=SMALL).decision.basis
+    unknown = rows.unknown_validation_rows
+    assert (basis.none_rows, basis.known_rows) == (unknown, len(rows.parts.val) - unknown)
+    batches = list(rows.val_dataloader())
+    labels = torch.cat([batch.labels for batch in batches])
+    scores = model.predict_proba(by_name(rows.store, rows.parts.val))
+    groups = torch.from_numpy(rows.labels.codes[rows.parts.val])
+    interval = threshold_interval(select_threshold, *scores.max(dim=1), labels, groups)
+    assert (basis.low, basis.high) == pytest.approx((interval.low, interval.high), abs=1e-6)
+    assert caplog.text.count(f"threshold {model.threshold:.3f} {basis}") == 1
+    assert f'from {unknown} "none" rows' in caplog.text
 
 
 @pytest.mark.parametrize(
