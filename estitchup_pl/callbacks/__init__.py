@@ -8,6 +8,7 @@ from estitchup_pl.callbacks.augmentation import (
     ModalityStitch,
 )
 from estitchup_pl.callbacks.calibration import Calibration
+from estitchup_pl.callbacks.checkpoint import FitCheckpoint
 from estitchup_pl.callbacks.deciding import DecisionCallback
 from estitchup_pl.callbacks.evaluated import EvaluatedRows
 from estitchup_pl.callbacks.ood import OODThreshold
@@ -22,6 +23,7 @@ __all__ = [
     "EStitchup",
     "EmbeddingAugmentation",
     "EvaluatedRows",
+    "FitCheckpoint",
     "LabelSoftening",
     "ModalityStitch",
     "OODThreshold",

@@ -14,6 +14,7 @@ from estitchup_pl.model.checkpoints import read_checkpoint
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.model.decision import Decision
 from estitchup_pl.model.scores import LogitScore, NoneScore
+from estitchup_pl.model.trained_on import other_encoder
 
 
 def read_threshold(checkpoint: str | Path) -> float:
@@ -92,6 +93,8 @@ def _check_origin(source: Mapping[str, Any], model: EmbeddingClassifier) -> None
         if hparams[what] != own:
             raise CheckpointError(f"it was fitted with the {what} {hparams[what]}, this fit has {own}")
     if "trained_on" in source and model.trained_on:
+        if differing := other_encoder(source["trained_on"]["encoders"], model.trained_on.encoders):
+            raise CheckpointError(f"it was fitted on embeddings that were made in another way ({differing})")
         digests = source["trained_on"]["digests"]
         foreign = int((~torch.isin(digests, model.trained_on.digests)).sum())
         if foreign:

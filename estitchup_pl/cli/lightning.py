@@ -9,11 +9,10 @@ from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from typing_extensions import override
 
-from estitchup_pl.callbacks import PredictionWriter
+from estitchup_pl.callbacks import FitCheckpoint, PredictionWriter
 from estitchup_pl.cli.interruption import EndFitInOrder, EndInOrder
 from estitchup_pl.cli.parser import CommandParser, explained
 from estitchup_pl.data.datamodule import EmbeddingDataModule
@@ -32,12 +31,6 @@ TRAINER_DEFAULTS = {
         "class_path": "lightning.pytorch.loggers.CSVLogger",
         "init_args": {"save_dir": "runs", "name": None},
     },
-}
-
-CHECKPOINT_DEFAULTS = {
-    "checkpoint.filename": "last",
-    "checkpoint.enable_version_counter": False,
-    "checkpoint.save_on_train_epoch_end": True,
 }
 
 HARMLESS_WARNINGS = (
@@ -88,8 +81,7 @@ class EstitchupCLI(LightningCLI):
             data["init_args"] = {"split": {"class_path": "estitchup_pl.data.TrialSplit"}}
         parser.set_defaults({"model": {"class_path": "estitchup_pl.model.EmbeddingClassifier"}, "data": data})
         if self._command == "fit":
-            parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-            parser.set_defaults(CHECKPOINT_DEFAULTS)
+            parser.add_lightning_class_args(FitCheckpoint, "checkpoint")
         if self._command == "predict":
             parser.add_lightning_class_args(PredictionWriter, "predictions")
 

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import numpy as np
 import psutil
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from typing_extensions import override
@@ -28,7 +28,14 @@ from estitchup_pl.data.loading import (
 )
 from estitchup_pl.data.none_groups import none_groups
 from estitchup_pl.data.splits import Split, SplitProtocol, TrialSplit
-from estitchup_pl.data.trained_rows import build_split, describe_split, digest_ids, refuse_trained_rows
+from estitchup_pl.data.trained_rows import (
+    build_split,
+    describe_encoders,
+    describe_split,
+    digest_ids,
+    refuse_other_encoders,
+    refuse_trained_rows,
+)
 from estitchup_pl.errors import CheckpointError, ConfigError, DataError, SplitError, did_you_mean
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.model.trained_on import TrainedOn
@@ -41,6 +48,9 @@ PredictRows = Literal["unlabelled", "test", "all"]
 
 MOMENT_ROWS = 65536
 """Rows read at once to fit a scaling."""
+
+HARDLY_ANY = 0.1
+"""Share of the evaluated rows below which the classes that the model knows are hardly those of the store."""
 
 CACHE_SHARE = 0.5
 """Share of the memory that is free which ``cache="auto"`` may take."""
@@ -68,6 +78,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
         none_groups: Column of the store's items that parts "none" rows into groups, such as near and far: how well
             "none" is detected is then logged of each group too.
         verify: Whether to read the whole store first and compare it with its digests.
+        other_encoder: Whether to take embeddings that, by the store's header, another encoder, pooling or revision has
+            made than those that the model was trained on.
 
     Attributes:
         modalities: Width of each chosen modality, in the order of their concatenation.
@@ -90,6 +102,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         cache: Cache = "auto",
         none_groups: str | None = None,
         verify: bool = False,
+        other_encoder: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
@@ -103,6 +116,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self.predict_rows = predict_rows
         self.cache = cache
         self.none_groups = none_groups
+        self.other_encoder = other_encoder
         self.class_names: tuple[str, ...] = ()
         self._stage = "fit"
         self._labels: StoreLabels | None = None
@@ -192,7 +206,11 @@ class EmbeddingDataModule(pl.LightningDataModule):
         if self._stage != "fit":
             model.describe_data(self.class_names, self.modalities)
             return
-        trained_on = TrainedOn(describe_split(self.split), torch.from_numpy(digest_ids(self.store, self.parts.train)))
+        trained_on = TrainedOn(
+            describe_split(self.split),
+            torch.from_numpy(digest_ids(self.store, self.parts.train)),
+            describe_encoders(self.store, self.modalities),
+        )
         model.describe_data(self.class_names, self.modalities, self.moments, trained_on)
 
     def moments(self, modality: str) -> tuple[Tensor, Tensor]:
@@ -318,6 +336,18 @@ class EmbeddingDataModule(pl.LightningDataModule):
             shown = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
             rank_zero_info(f'{len(unknown)} classes have no training row and count as "none": {shown}')
 
+    def _announce_strangers(self, rows: Rows, purpose: str) -> None:
+        """Warn where the model knows hardly any of the labels that it is evaluated on."""
+        known = (self.labels.index(self.class_names)[rows] != NONE).sum() / max(len(rows), 1)
+        if known < HARDLY_ANY:
+            named = self.labels.present(rows)
+            count = len(set(named) & set(self.class_names))
+            rank_zero_warn(
+                f"the model knows {count} of the {len(named)} classes of the rows to {purpose} ({', '.join(named[:3])}, "
+                f'…), so {1 - known:.0%} of the rows count as "none". It was trained on {len(self.class_names)} '
+                f"({', '.join(self.class_names[:3])}, …): are these the names in use?"
+            )
+
     def _rows_to_predict(self) -> Rows:
         if self.predict_rows == "all":
             return np.arange(len(self.store))
@@ -349,10 +379,15 @@ class EmbeddingDataModule(pl.LightningDataModule):
         model = self._classifier
         if purpose and model and model.trained_on:
             refuse_trained_rows(self.store, rows, model.trained_on, purpose)
+        if purpose and model and self._stage != "fit":
+            self._announce_strangers(rows, purpose)
         rank, world_size = self._process()
         return self._loader(rows, EvenBatches(len(rows), self.eval_batch_size, rank, world_size))
 
     def _loader(self, rows: Rows, sampler: BatchSampler) -> EmbeddingLoader:
+        model = self._classifier
+        if model and model.trained_on and not self.other_encoder:
+            refuse_other_encoders(describe_encoders(self.store, self.modalities), model.trained_on)
         if self.reader is None or not self.reader.covers(rows):
             both = self._stage == "fit"
             self.reader = self.open_reader(np.union1d(self.parts.train, self.parts.val) if both else rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from estitchup_pl.data.splits import SplitProtocol
 from estitchup_pl.errors import CheckpointError, SplitError
-from estitchup_pl.model.trained_on import TrainedOn
+from estitchup_pl.model.trained_on import Encoders, TrainedOn, other_encoder
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import Rows
 
@@ -25,6 +25,25 @@ def digest_ids(store: EmbeddingStore, rows: Rows) -> Rows:
     ids = store.column("id").cast(pa.string()).take(rows)
     digests = b"".join(hashlib.blake2b(item.as_py().encode(), digest_size=8).digest() for item in ids)
     return np.frombuffer(digests, dtype="<i8").astype(np.int64)
+
+
+def describe_encoders(store: EmbeddingStore, modalities: Iterable[str]) -> dict[str, dict[str, str | None]]:
+    """What the header of a store says about how the embeddings of these modalities were made."""
+    infos = {name: store.modalities[name] for name in modalities}
+    return {
+        name: {"encoder": info.encoder, "pooling": info.pooling, "revision": info.revision}
+        for name, info in infos.items()
+    }
+
+
+def refuse_other_encoders(found: Encoders, trained_on: TrainedOn) -> None:
+    """Raise :class:`CheckpointError` if embeddings were made in another way than those that trained a model."""
+    if differing := other_encoder(trained_on.encoders, found):
+        raise CheckpointError(
+            "the embeddings of the store were made in another way than those that the model was trained on "
+            f"({differing}), so its outputs would mean nothing: embed with the same encoder, or train anew; if you "
+            "know that they are the same, --data.other_encoder true"
+        )
 
 
 def refuse_trained_rows(store: EmbeddingStore, rows: Rows, trained_on: TrainedOn, purpose: str) -> None:

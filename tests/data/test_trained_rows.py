@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from blobs import blobs_store
+from blobs import CLASSES, blobs_store
 from sklearn.metrics import accuracy_score, average_precision_score
 from training import SMALL, by_name, classifier, trainer
 
@@ -20,6 +20,7 @@ from estitchup_pl.callbacks import OODThreshold
 from estitchup_pl.data import ColumnSplit, Split, SplitProtocol, ThresholdSplit, TrialSplit
 from estitchup_pl.data.trained_rows import build_split, describe_split, digest_ids
 from estitchup_pl.errors import CheckpointError, SplitError
+from estitchup_pl.store import ModalityInfo
 from estitchup_pl.store.labels import StoreLabels
 
 STORE = blobs_store()
@@ -190,3 +191,72 @@ def test_digests_are_the_same_on_every_machine() -> None:
     store = EmbeddingStore.from_arrays(items, {"m": np.ones((4, 2), "float32")})
     digests = digest_ids(store, np.array([2, 0]))
     assert digests.tolist() == [-4620035560732007515, 3405396810240292928]
+
+
+def embedded_by(labels: dict[str, str] | None = None, **title: str | None) -> EmbeddingStore:
+    """The store, its titles embedded by what is said, its classes under other names where they are given."""
+    arrays = {name: STORE.gather(np.arange(len(STORE)), [name]) for name in STORE.modalities}
+    info = {"title": ModalityInfo(7, **title), "image": ModalityInfo(5, encoder="mobilenet")}
+    items = STORE.items.select(["id", "label"])
+    if labels:
+        renamed = [labels.get(name, name) for name in items.column("label").to_pylist()]
+        items = items.set_column(1, "label", pa.array(renamed, pa.string()))
+    return EmbeddingStore.from_arrays(items, arrays, info)
+
+
+MINILM = {"encoder": "MiniLM", "pooling": "mean of layers -1, -2", "revision": "7a1"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"encoder": "mpnet"}, r"title: encoder 'mpnet', trained on 'MiniLM'"),
+        ({"pooling": "mean of layers -1"}, r"title: pooling 'mean of layers -1', trained on 'mean of layers -1, -2'"),
+        ({"revision": "7a2"}, r"title: revision '7a2', trained on '7a1'"),
+    ],
+)
+def test_embeddings_of_another_encoder_are_refused_unless_told(tmp_path: Path, changed: dict, said: str) -> None:
+    run = trainer(tmp_path, 1)
+    run.fit(classifier(), EmbeddingDataModule(embedded_by(**MINILM), MOST, batch_size=32))
+    run.save_checkpoint(tmp_path / "model.ckpt")
+    torch.load(tmp_path / "model.ckpt", weights_only=True)
+    other = embedded_by(**{**MINILM, **changed})
+
+    def load() -> EmbeddingClassifier:
+        return EmbeddingClassifier.load_from_checkpoint(tmp_path / "model.ckpt", network=SMALL)
+
+    for use in (
+        lambda data: trainer(tmp_path).test(load(), data, verbose=False),
+        lambda data: trainer(tmp_path).validate(load(), data, verbose=False),
+        lambda data: trainer(tmp_path).predict(load(), data),
+        lambda data: trainer(tmp_path, 1).fit(load(), data),
+        lambda data: trainer(tmp_path, 2).fit(classifier(), data, ckpt_path=tmp_path / "model.ckpt", weights_only=True),
+    ):
+        with pytest.raises(CheckpointError, match=said):
+            use(EmbeddingDataModule(other, MOST))
+        use(EmbeddingDataModule(other, MOST, other_encoder=True))
+
+
+def test_what_is_not_known_about_an_encoder_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    run = trainer(tmp_path, 1)
+    run.fit(classifier(), EmbeddingDataModule(embedded_by(encoder="MiniLM"), MOST, batch_size=32))
+    for store in (embedded_by(), embedded_by(encoder="MiniLM", revision="7a1"), embedded_by(encoder="MiniLM")):
+        run.test(run.lightning_module, EmbeddingDataModule(store, MOST), verbose=False)
+
+
+def test_a_threshold_of_another_encoder_is_not_taken_over(tmp_path: Path) -> None:
+    scout = ThresholdSplit(TrialSplit(0, 0.6), held_out=2)
+    run = trainer(tmp_path, 1, callbacks=[OODThreshold()])
+    run.fit(classifier(), EmbeddingDataModule(embedded_by(encoder="MiniLM"), scout, batch_size=32))
+    run.save_checkpoint(tmp_path / "scout.ckpt")
+    take = trainer(tmp_path, 1, callbacks=[OODThreshold(checkpoint=tmp_path / "scout.ckpt")])
+    with pytest.raises(CheckpointError, match="trained on 'MiniLM'"):
+        take.fit(classifier(), EmbeddingDataModule(embedded_by(encoder="mpnet"), scout.split, batch_size=32))
+
+
+def test_it_is_said_where_hardly_any_class_is_known(tmp_path: Path) -> None:
+    model = fitted(tmp_path, TrialSplit(3, 0.8), epochs=1)
+    renamed = embedded_by({name: f"class-{name}" for name in CLASSES})
+    with pytest.warns(UserWarning, match=r'knows 0 of the 6 classes of the rows to test \(class-ant.* 100% .* "none"'):
+        trainer(tmp_path).test(model, EmbeddingDataModule(renamed), verbose=False)
+    trainer(tmp_path).test(model, EmbeddingDataModule(embedded_by({"ant": "emmet"})), verbose=False)
