@@ -8,7 +8,7 @@ from typing import Final
 
 from estitchup_pl.errors import ConfigError, did_you_mean
 
-_TRAINING: Final = ("data", "method", "threshold", "trainer", "logger")
+_TRAINING: Final = ("data", "method", "threshold", "decision", "trainer", "logger")
 FOLDERS: Final = {
     "fit": _TRAINING,
     "validate": _TRAINING,

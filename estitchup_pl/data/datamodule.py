@@ -343,9 +343,9 @@ class EmbeddingDataModule(pl.LightningDataModule):
             named = self.labels.present(rows)
             count = len(set(named) & set(self.class_names))
             rank_zero_warn(
-                f"the model knows {count} of the {len(named)} classes of the rows to {purpose} ({', '.join(named[:3])}, "
-                f'…), so {1 - known:.0%} of the rows count as "none". It was trained on {len(self.class_names)} '
-                f"({', '.join(self.class_names[:3])}, …): are these the names in use?"
+                f"the model knows {count} of the {len(named)} classes of the rows to {purpose} "
+                f'({", ".join(named[:3])}, …), so {1 - known:.0%} of the rows count as "none". It was trained on '
+                f"{len(self.class_names)} ({', '.join(self.class_names[:3])}, …): are these the names in use?"
             )
 
     def _rows_to_predict(self) -> Rows:

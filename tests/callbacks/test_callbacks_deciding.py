@@ -16,8 +16,25 @@ from estitchup_pl.callbacks import Calibration, OODThreshold
 from estitchup_pl.data.splits import ThresholdSplit, TrialSplit
 from estitchup_pl.errors import CheckpointError, ConfigError
 from estitchup_pl.functional import select_threshold
-from estitchup_pl.model.calibrators import Temperature
-from estitchup_pl.model.scores import NeighborDistance, SumOfScores
+from estitchup_pl.model.calibrators import (
+    Calibrator,
+    IsotonicTopLabel,
+    LogitNormalization,
+    Temperature,
+    VectorScaling,
+)
+from estitchup_pl.model.scores import (
+    Energy,
+    Entropy,
+    Mahalanobis,
+    MaxLogit,
+    MaxProbability,
+    NearestMean,
+    NeighborDistance,
+    NoneScore,
+    RelativeMahalanobis,
+    SumOfScores,
+)
 
 HELD_OUT = ThresholdSplit(TrialSplit(0, 0.6), held_out=2)
 
@@ -185,3 +202,41 @@ def test_a_calibration_alone_is_kept_and_applied(tmp_path: Path) -> None:
     expected = (loaded.logits(raw) / loaded.decision.calibrator.temperature).sigmoid()
     torch.testing.assert_close(loaded.predict_proba(raw), expected.detach().float())
     assert not loaded.decision.has_threshold
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *(MaxProbability(), MaxLogit(), Energy(), Entropy(), NearestMean(), NeighborDistance(k=2, max_rows=30)),
+        *(Mahalanobis(), RelativeMahalanobis(shrinkage=0.5), SumOfScores([Energy(), NearestMean(), MaxProbability()])),
+        *(Temperature(), Temperature("all"), VectorScaling(), IsotonicTopLabel(), LogitNormalization()),
+    ],
+    ids=repr,
+)
+def test_every_score_and_calibrator_is_fitted_saved_and_decides(tmp_path: Path, part: NoneScore | Calibrator) -> None:
+    calibrates = isinstance(part, Calibrator)
+    callbacks = [Calibration(part), OODThreshold()] if calibrates else [OODThreshold(score=part)]
+    model, module = classifier(scaling="standardize"), rows()
+    run = trainer(tmp_path, 3, callbacks=callbacks)
+    run.fit(model, module)
+    run.save_checkpoint(tmp_path / "model.ckpt")
+    loaded = load(tmp_path / "model.ckpt")
+    kept = loaded.decision.calibrator if calibrates else loaded.decision.score
+    assert repr(kept) == repr(part)
+    assert kept.is_fitted
+    raw = by_name(module.store, module.parts.test)
+    answers, again = model.decide(raw), loaded.decide(raw)
+    assert answers.predicted == again.predicted
+    assert torch.equal(answers.none_scores, again.none_scores)
+    plain = (1 - loaded.logits(raw).double().sigmoid()).amin(dim=1)
+    if not isinstance(part, MaxProbability):
+        assert not torch.allclose(answers.none_scores, plain, atol=1e-3)
+    (metrics,) = run.test(loaded, module, verbose=False)
+    truth = torch.from_numpy(module.labels.index(model.class_names)[module.parts.test])
+    names = [*model.class_names, "none"]
+    right = [names[label] == predicted for label, predicted in zip(truth, answers.predicted, strict=True)]
+    assert metrics["test/accuracy"] == pytest.approx(sum(right) / len(right))
+    everything = run.predict(loaded, data(split=None, predict_rows="test"))
+    assert torch.cat([batch["predicted"] for batch in everything]).tolist() == [
+        names.index(predicted) if predicted != "none" else -1 for predicted in answers.predicted
+    ]

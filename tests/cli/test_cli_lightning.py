@@ -85,6 +85,17 @@ def test_a_full_disk_leaves_the_checkpoint_of_before(run: Run, tmp_path: Path, m
     assert [file.name for file in (tmp_path / "kept").iterdir()] == ["last.ckpt"]
 
 
+def test_the_best_two_epochs_are_two_files(run: Run, tmp_path: Path) -> None:
+    best = ("--checkpoint.monitor", "train/loss", "--checkpoint.mode", "max", "--checkpoint.save_top_k", "2")
+    status, _, errors = run("fit", "--data.store", "digits", *QUICK, "--trainer.max_epochs", "4", *best)
+    assert status == 0, errors
+    files = sorted((tmp_path / "runs/version_0/checkpoints").iterdir())
+    assert [torch.load(file, weights_only=True)["epoch"] for file in files] == [0, 1]  # the loss falls
+    status, _, errors = run("fit", "--data.store", "digits", *QUICK, *best, "--checkpoint.filename", "best")
+    assert status == 2
+    assert "checkpoint.save_top_k=2 keeps several files, which would all be called 'best'" in errors
+
+
 def test_a_users_own_class_from_a_file_beside_the_config_works(run: Run, tmp_path: Path) -> None:
     place = tmp_path / "elsewhere"
     place.mkdir()
