@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import sys
+import time
 import traceback
 import warnings
 from typing import Final
@@ -49,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     if words[0] == "--version":
         print(f"estitchup {__version__}")
         return 0
+    began = time.time()
     try:
         with stoppable():
             return _run(words[0], words[1:])
@@ -58,15 +60,17 @@ def main(argv: list[str] | None = None) -> int:
     except Stopped as stop:
         from estitchup_pl.cli.ending import end  # only what is stopped needs it
 
-        return end(stop)
+        return end(stop, began)
     except _explained_errors() as error:
         if debug:
             traceback.print_exc()
+        _end_children(began)
         print(f"error: {error}", file=sys.stderr)
         return 1 if isinstance(error, EstitchupError) and not isinstance(error, ConfigError) else 2
     except Exception as error:  # the last net: nobody is shown a traceback who has not asked for it
         if debug:
             traceback.print_exc()
+        _end_children(began)
         print(f"error: {_unexpected(error)}", file=sys.stderr)
         return 1 if isinstance(error, OSError | MemoryError) or _is_lost_process(error) else _BUG
 
@@ -87,6 +91,13 @@ def _run(command: str, words: list[str]) -> int:
         sys.path += [place for place in (os.getcwd(), *config_folders(words)) if place not in sys.path]
     module = importlib.import_module(COMMANDS[command][0])
     return int(module.main([command, *words] if module.__name__.endswith(".lightning") else words))
+
+
+def _end_children(since: float) -> None:
+    if "lightning.fabric" in sys.modules:  # nothing else starts processes
+        from estitchup_pl.cli.ending import end_children
+
+        end_children(since)
 
 
 def _explained_errors() -> tuple[type[Exception], ...]:

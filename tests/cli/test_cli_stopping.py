@@ -13,6 +13,7 @@ import torch
 from commands import Run, runner
 
 from estitchup_pl.cli import interruption
+from estitchup_pl.cli.ending import end_children
 from estitchup_pl.locking import locked_folder
 
 QUIET = ("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--trainer.devices", "1")
@@ -115,6 +116,27 @@ def test_evaluations_end_at_once(run: Run) -> None:
         assert errors.splitlines()[-1] == "stopped: nothing is left half-written; the same command begins anew"
         assert "Traceback" not in errors
     assert not list(Path().glob("*predictions*"))
+
+
+def test_a_fit_that_diverges_ends_with_an_error_that_names_rows(run: Run) -> None:
+    rate = ("--model.optimizer", "SGD", "--model.optimizer.lr", "1e30", "--model.lr_scheduler", "null")
+    status, _, errors = run("fit", *SMALL, "9", *rate)
+    assert status == 1
+    assert "error: the loss is not finite in epoch 0, first in batch 1 (rows " in errors
+    assert not Path("runs/version_0/checkpoints/last.ckpt").exists()
+
+
+def test_what_a_failed_command_has_started_ends_with_it(tmp_path: Path) -> None:
+    """And what was there before it does not."""
+    older = subprocess.Popen(["sleep", "100"])
+    time.sleep(1.5)
+    began = time.time()
+    younger = subprocess.Popen(["sleep", "100"])
+    end_children(began)
+    assert younger.wait(10) == -signal.SIGTERM
+    assert older.poll() is None
+    older.kill()
+    older.wait()
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")

@@ -28,6 +28,7 @@ from estitchup_pl.stopping import Stopped, stoppable
 from estitchup_pl.store import EmbeddingStore
 
 Limit = Callable[[int], AbstractContextManager[None]]
+NO_TEXT = pa.array([b"h\xfft"]).view(pa.string())
 
 
 def embed(folder: Path, columns: dict, modalities: dict | None = None, **options) -> EmbedSummary:
@@ -480,6 +481,7 @@ def title() -> Modality:
         ({"id": [1, 1], "title": ["a", "b"]}, {}, "id '1' is there twice, in rows 0 and 1"),
         ({"id": [1, None], "title": ["a", "b"]}, {}, "row 1 has no id"),
         ({"id": [1], "label": [0.5], "title": ["a"]}, {}, "column 'label' is of type double"),
+        ({"id": [1], "label": NO_TEXT, "title": ["a"]}, {}, "damaged in its first rows .*Invalid UTF8"),
         ({"id": pa.array([], pa.int64()), "title": pa.array([], pa.string())}, {}, "no rows"),
         ({"id": [1], "title": ["a"]}, {"rows_per_shard": 0}, "rows_per_shard: expected at least 1"),
         ({"id": [1], "title": ["a"]}, {"workers": 0}, "workers: expected at least 1"),

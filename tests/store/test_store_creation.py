@@ -216,3 +216,13 @@ def test_modalities_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(StoreError, match=r"shard 3 of modality 'a': .* got shape \(2,\) of float32"):
         write_shard(tmp_path, "a", 3, np.ones(2, np.float32))
     assert not path.exists()
+
+
+@pytest.mark.parametrize("column", ["id", "label", "note"])
+def test_text_that_is_not_utf_8_is_refused_with_its_row(tmp_path, column):
+    cells = pa.array([f"text-{row}".encode() for row in range(ROWS - 1)] + [b"h\xfft"]).view(pa.string())
+    table = small_table(note=["x"] * ROWS)
+    table = table.set_column(table.schema.get_field_index(column), column, cells)
+    with pytest.raises(StoreError, match=rf"items: column '{column}', row 9: not text in UTF-8 \(b'h\\xfft'\)"):
+        EmbeddingStore.create(tmp_path / "store", table, small_embeddings())
+    assert not (tmp_path / "store").exists()
