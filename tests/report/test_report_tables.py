@@ -24,11 +24,14 @@ from estitchup_pl.errors import DataError
 from estitchup_pl.report import ReportPaths, StudyTables, study_tables
 from estitchup_pl.report.averages import mean_over_trials, spread_over_trials
 from estitchup_pl.report.comparison import CALIBRATION
+from estitchup_pl.report.explorer import outcome
 from estitchup_pl.report.runs import read_study
 from estitchup_pl.report.significance import METRICS, Interval
+from estitchup_pl.report.tables import tables_of
 from estitchup_pl.report.text_table import TextTable
 from estitchup_pl.report.verdict import verdict
 from estitchup_pl.study import StudyFolder
+from estitchup_pl.study.evaluation import evaluate
 
 SOFT = [*METHODS][-1]
 
@@ -335,6 +338,30 @@ def middle_ranks(values: Array) -> Array:
 def calibration_error(confidence: Array, right: Array, index: Array) -> float:
     gaps = [abs((confidence[index == b] - right[index == b]).sum()) for b in np.unique(index)]
     return float(np.sum(gaps) / len(right))
+
+
+def test_a_score_of_none_of_its_own_decides(study: StudyFolder, tmp_path: Path) -> None:
+    """In what the tables say, in what the slider shows and in what the intervals compare."""
+    shutil.copytree(study.path, tmp_path / "copy")
+    folder, scores = StudyFolder(tmp_path / "copy"), {}
+    for trial in range(3):
+        scores[trial] = np.random.default_rng(trial).random(len(kept(study, SOFT, trial).labels)).astype(np.float32)
+        folder.write_scores(SOFT, trial, "none_scores", scores[trial])
+    folder.write_table("results.parquet", evaluate(folder))
+    runs = read_study(folder)
+    values = tables_of(runs).to_json()
+    expected, outcomes = [], []
+    for trial, own in scores.items():
+        run = kept(study, SOFT, trial)
+        expected.append(roc_auc_score(~run.known, own))
+        accepted = 1 - own > 0.4
+        outcomes.append((run.right & accepted)[run.known].mean())
+        assert outcome(runs.runs[SOFT, trial], [0.4]).known[0] == pytest.approx(outcomes[-1])
+    assert values["table4"][SOFT]["none_auroc"]["mean"] == pytest.approx(np.mean(expected))
+    control = values["table4"]["Control"]["none_auroc"]["mean"]
+    found = values["differences"][SOFT]["none_auroc"]["difference"]
+    assert found == pytest.approx(np.mean(expected) - control)
+    assert values["table4"]["E-Stitchup"] == study_tables(study).to_json()["table4"]["E-Stitchup"]
 
 
 def test_console_shows_every_table(tables: StudyTables) -> None:
