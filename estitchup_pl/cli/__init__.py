@@ -25,6 +25,10 @@ COMMANDS: Final = {
     "embed": ("estitchup_pl.cli.embed", "turn a table of items with texts and images into a store"),
     "study": ("estitchup_pl.cli.study", "compare methods over trials and write tables, figures and a report"),
     "report": ("estitchup_pl.cli.report", "draw the tables, figures and page of a study again"),
+    "queue": ("estitchup_pl.cli.queue", "choose the unlabelled items that are most worth a label"),
+    "labels": ("estitchup_pl.cli.labels", "take people's answers into the labels of a store, or take them back"),
+    "label-errors": ("estitchup_pl.cli.label_errors", "list the labels that are likely wrong"),
+    "export": ("estitchup_pl.cli.export", "write a classifier as ONNX, or in the layout of Hugging Face"),
     "store": ("estitchup_pl.cli.store", "create, describe or verify a store of embeddings"),
 }
 
@@ -133,7 +137,7 @@ def _is_lost_process(error: Exception) -> bool:
 
 
 def _overview() -> str:
-    commands = "\n".join(f"  {name:<10}{text}" for name, (_, text) in COMMANDS.items())
+    commands = "\n".join(f"  {name:<14}{text}" for name, (_, text) in COMMANDS.items())
     return (
         "usage: estitchup COMMAND [OPTION ...]\n\n"
         'Calibrated classifiers on precomputed embeddings that say "none" for what they do not know.\n\n'

@@ -2,11 +2,20 @@
 
 from estitchup_pl.data.datamodule import EmbeddingDataModule, open_store
 from estitchup_pl.data.digits import digits_store
-from estitchup_pl.data.splits import ColumnSplit, RowsPerClass, Split, SplitProtocol, ThresholdSplit, TrialSplit
+from estitchup_pl.data.splits import (
+    ColumnSplit,
+    FoldSplit,
+    RowsPerClass,
+    Split,
+    SplitProtocol,
+    ThresholdSplit,
+    TrialSplit,
+)
 
 __all__ = [
     "ColumnSplit",
     "EmbeddingDataModule",
+    "FoldSplit",
     "RowsPerClass",
     "Split",
     "SplitProtocol",

@@ -197,6 +197,39 @@ class RowsPerClass(SplitProtocol):
         return replace(self, split=self.split.for_trial(trial), trial=trial)
 
 
+@dataclass
+class FoldSplit(SplitProtocol):
+    """Cross-validation: the labelled rows in equal folds, one of which is evaluated and the others train.
+
+    A study with as many trials as folds evaluates each row once, by a fit that has not seen it. Rows of one class are
+    spread evenly over the folds.
+
+    Attributes:
+        folds: Number of folds, at least 2.
+        fold: The fold that is evaluated, from 0.
+    """
+
+    folds: int = 5
+    fold: int = 0
+
+    def __post_init__(self) -> None:
+        if self.folds < 2 or not 0 <= self.fold < self.folds:
+            raise ConfigError(f"expected at least 2 folds and a fold below them, got {self.folds} and {self.fold}")
+
+    @override
+    def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
+        shuffled = split_generator("folds").permutation(labels.labelled)
+        by_class = shuffled[np.argsort(labels.codes[shuffled], kind="stable")]
+        train, evaluated = np.delete(by_class, slice(self.fold, None, self.folds)), by_class[self.fold :: self.folds]
+        if not evaluated.size:
+            raise SplitError(f"{self.folds} folds of {labels.labelled.size} labelled rows: some are empty; take fewer")
+        return Split(np.sort(train), np.sort(evaluated), np.sort(evaluated))
+
+    @override
+    def for_trial(self, trial: int) -> FoldSplit:
+        return replace(self, fold=trial % self.folds)
+
+
 PART_NAMES: Final = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from estitchup_pl.errors import ConfigError
+from estitchup_pl.functional.exporting import row_blocks
 
 _LEAST_SHRINKAGE: Final = 1e-6
 _ROWS_AT_ONCE: Final = 4096
@@ -110,7 +111,7 @@ def mahalanobis_distance(embeddings: Tensor, gaussians: Gaussians) -> Tensor:
     """
     centers, whitening = (part.double() for part in gaussians)
     nearest = []
-    for rows in torch.split(embeddings, _ROWS_AT_ONCE):
+    for rows in row_blocks(embeddings, _ROWS_AT_ONCE):
         white = rows.double() @ whitening.mT
         squares = white.square().sum(dim=1, keepdim=True) + centers.square().sum(dim=1)
         nearest.append((squares - 2 * white @ centers.mT).amin(dim=1))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from estitchup_pl.functional.exporting import count_below
 from estitchup_pl.functional.temperature import known_rows
 
 
@@ -95,7 +96,7 @@ def interpolate(at: Tensor, knots: Tensor, values: Tensor) -> Tensor:
         tensor([3., 4., 5.])
     """
     at = at.clamp(knots[0], knots[-1])
-    upper = torch.searchsorted(knots.contiguous(), at.contiguous()).clamp(max=len(knots) - 1)
+    upper = count_below(knots, at).clamp(max=len(knots) - 1)
     lower = (upper - 1).clamp(min=0)
     gap = knots[upper] - knots[lower]
     share = (at - knots[lower]) / gap.where(gap > 0, 1)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from estitchup_pl.errors import ConfigError, DataError
+from estitchup_pl.functional.exporting import falling, row_blocks, without_autocast
 
 _QUERY_ROWS: Final = 1024
 _BANK_ROWS: Final = 8192
@@ -72,8 +73,8 @@ def k_nearest(queries: Tensor, bank: Tensor, k: int) -> Neighbors:
             "expected queries (rows, dim) and a bank of at least one row (bank, dim), "
             f"got {(*queries.shape,)} and {(*bank.shape,)}"
         )
-    with torch.autocast(queries.device.type, enabled=False):  # whose bfloat16 has three digits of a cosine
-        found = [_nearest_in_blocks(unit_length(block), bank, k) for block in torch.split(queries, _QUERY_ROWS)]
+    with without_autocast(queries.device):  # whose bfloat16 has three digits of a cosine
+        found = [_nearest_in_blocks(unit_length(block), bank, k) for block in row_blocks(queries, _QUERY_ROWS)]
     return Neighbors(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
@@ -171,17 +172,19 @@ def balanced_subsample(labels: Tensor, size: int, *, generator: torch.Generator)
 
 
 def _nearest_in_blocks(queries: Tensor, bank: Tensor, k: int) -> Neighbors:
-    best = Neighbors(queries.new_empty(len(queries), 0), queries.new_empty(len(queries), 0, dtype=torch.int64))
+    best = Neighbors(queries[:, :0], queries[:, :0].long())
     for start in range(0, len(bank), _BANK_ROWS):
         cosines, index = _greatest(queries @ bank[start : start + _BANK_ROWS].to(queries.dtype).mT, k)
         cosines, index = torch.cat([best.cosines, cosines], dim=1), torch.cat([best.rows, index + start], dim=1)
-        best = _take(cosines, index, cosines.argsort(dim=1, descending=True, stable=True)[:, :k])
+        best = _take(cosines, index, falling(cosines)[:, :k])
     return best
 
 
 def _greatest(values: Tensor, k: int) -> Neighbors:
     """Take the greatest values of each row, of equal ones the first; ``topk`` alone takes any of them."""
     seen, index = values.topk(min(k + 1, values.shape[1]), dim=1)
+    if torch.compiler.is_exporting():
+        return Neighbors(seen[:, :k], index[:, :k])  # ties as the runtime breaks them; the cosines are the same
     if seen.shape[1] <= k:
         return Neighbors(*values.sort(dim=1, descending=True, stable=True))
     cut = seen[:, k - 1] == seen[:, k]  # ties between the last one taken and the first one left

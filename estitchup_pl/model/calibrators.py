@@ -6,12 +6,17 @@ from abc import ABC, abstractmethod
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from estitchup_pl.errors import ConfigError, did_you_mean
 from estitchup_pl.functional.isotonic import IsotonicMap, apply_isotonic, fit_isotonic
-from estitchup_pl.functional.logit_normalization import LogitNorm, apply_logit_norm, fit_logit_norm
+from estitchup_pl.functional.logit_normalization import (
+    LogitNorm,
+    apply_logit_norm,
+    fit_logit_norm,
+    normalize_logits,
+)
 from estitchup_pl.functional.temperature import fit_temperature, fit_top_temperature
 from estitchup_pl.functional.vector_scaling import Affine, apply_affine, check_pull, fit_vector_scaling
 from estitchup_pl.model.learnt import Learnt
@@ -224,3 +229,23 @@ class LogitNormalization(Calibrator):
     def forward(self, logits: Tensor) -> Tensor:
         self.check_fitted()
         return apply_logit_norm(logits, LogitNorm(self.norm, Affine(self.scale, self.shift)))
+
+    @override
+    def as_graph(self) -> nn.Module:
+        self.check_fitted()
+        return _FixedNorm(int(self.norm), Affine(self.scale, self.shift))
+
+
+class _FixedNorm(nn.Module):
+    """Logit normalisation whose norm is a number, on which the operations of a graph may depend."""
+
+    def __init__(self, norm: int, affine: Affine) -> None:
+        super().__init__()
+        self.norm = norm
+        self.register_buffer("scale", affine.scale)
+        self.register_buffer("shift", affine.shift)
+
+    @override
+    def forward(self, logits: Tensor) -> Tensor:
+        affine = Affine(self.get_buffer("scale"), self.get_buffer("shift"))
+        return apply_affine(normalize_logits(logits, self.norm), affine).to(logits.dtype)

@@ -14,9 +14,13 @@ import yaml
 
 from estitchup_pl.cli import main
 from estitchup_pl.cli.embed import embed_parser
+from estitchup_pl.cli.export import export_parser
 from estitchup_pl.cli.help import TOPICS, short_help
+from estitchup_pl.cli.label_errors import label_errors_parser
+from estitchup_pl.cli.labels import labels_parser
 from estitchup_pl.cli.lightning import EstitchupCLI
 from estitchup_pl.cli.parser import CommandParser
+from estitchup_pl.cli.queue import queue_parser
 from estitchup_pl.cli.report import report_parser
 from estitchup_pl.cli.store import store_parser
 from estitchup_pl.cli.study import study_parser
@@ -47,7 +51,15 @@ def parser_of(topic: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentP
     command, _, part = topic.partition(" ")
     if command == "store":
         return store_parser(part or "info")
-    parsers = {"embed": embed_parser, "study": study_parser, "report": report_parser}
+    parsers = {
+        "embed": embed_parser,
+        "export": export_parser,
+        "label-errors": label_errors_parser,
+        "labels": labels_parser,
+        "queue": queue_parser,
+        "report": report_parser,
+        "study": study_parser,
+    }
     return parsers[command]() if command in parsers else training_parser(command, monkeypatch)
 
 

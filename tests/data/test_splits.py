@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.data.digits import digits_store
-from estitchup_pl.data.splits import ColumnSplit, RowsPerClass, Split, SplitProtocol, ThresholdSplit, TrialSplit
+from estitchup_pl.data.splits import (
+    ColumnSplit,
+    FoldSplit,
+    RowsPerClass,
+    Split,
+    SplitProtocol,
+    ThresholdSplit,
+    TrialSplit,
+)
 from estitchup_pl.errors import ConfigError, SplitError
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import StoreLabels
@@ -249,3 +257,27 @@ def test_the_papers_draws_are_the_same_rows_for_ever(trial: int) -> None:
         split, _ = assign(protocol, store)
         parts = b"|".join(rows.astype("<i8").tobytes() for rows in (split.train, split.val, split.test))
         assert hashlib.blake2b(parts, digest_size=8).hexdigest() == RECORDED[trial, name]
+
+
+def test_folds_evaluate_every_labelled_row_once_with_each_class_spread_evenly() -> None:
+    store = blobs_store(rows=250, unlabelled=10)
+    splits = [assign(FoldSplit(5).for_trial(fold), store) for fold in range(5)]
+    labels = splits[0][1]
+    assert np.array_equal(np.sort(np.concatenate([split.test for split, _ in splits])), labels.labelled)
+    for split, _ in splits:
+        assert np.array_equal(np.union1d(split.train, split.test), labels.labelled)
+        assert not np.intersect1d(split.train, split.test).size
+        counts = np.bincount(labels.codes[split.test], minlength=len(labels.names))
+        expected = np.bincount(labels.codes[labels.labelled]) / 5
+        assert np.abs(counts - expected).max() < 1
+
+
+@pytest.mark.parametrize(("folds", "fold"), [(1, 0), (3, 3), (3, -1)])
+def test_folds_that_do_not_exist_are_refused(folds: int, fold: int) -> None:
+    with pytest.raises(ConfigError, match="folds"):
+        FoldSplit(folds, fold)
+
+
+def test_more_folds_than_rows_are_refused() -> None:
+    with pytest.raises(SplitError, match="take fewer"):
+        assign(FoldSplit(500, 499), blobs_store(rows=240))

@@ -1,0 +1,135 @@
+"""The Hugging Face layout: ``config.json``, ``model.safetensors`` and a model card, in a folder or on the hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from torch import Tensor
+
+from estitchup_pl import __version__
+from estitchup_pl.errors import CheckpointError, ConfigError
+from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.model.decision import Decision
+from estitchup_pl.model.packing import check_finite
+from estitchup_pl.optional import require
+from estitchup_pl.serving.card import model_card
+from estitchup_pl.store.files import atomic_path
+
+CONFIG_NAME: Final = "config.json"
+WEIGHTS_NAME: Final = "model.safetensors"
+CARD_NAME: Final = "README.md"
+FORMAT: Final = 1
+
+_PARTS: Final = ("calibrator", "score")
+
+
+def save_pretrained(model: EmbeddingClassifier, folder: Path | str, metrics: Mapping[str, float] | None = None) -> None:
+    """Write a fitted classifier as a folder that needs neither this checkpoint format nor pickles.
+
+    Args:
+        model: The classifier.
+        folder: The folder; made if it is not there, its three files replaced.
+        metrics: Figures for the model card by name, such as those of ``estitchup test``.
+
+    Raises:
+        ConfigError: If the classifier has no network yet, or the extra ``hub`` is not installed.
+    """
+    safetensors = require("safetensors.torch", "hub", "the Hugging Face layout")
+    if model.network is None:
+        raise ConfigError("the classifier has no network yet: fit it, or load it from a checkpoint")
+    folder, decision = Path(folder), model.decision.pack()
+    weights = {name: value for name, value in model.state_dict().items() if not name.startswith("decision.")}
+    for part in _PARTS:
+        if decision[part]:
+            weights |= {f"decision.{part}.{name}": value for name, value in decision[part].pop("state").items()}
+    config = {
+        "library": "estitchup_pl",
+        "version": __version__,
+        "format": FORMAT,
+        "hyper_parameters": dict(model.hparams),
+        "decision": decision,
+    }
+    with atomic_path(folder / WEIGHTS_NAME) as temporary:
+        safetensors.save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, temporary)
+    with atomic_path(folder / CARD_NAME) as temporary:
+        temporary.write_text(model_card(model, metrics or {}), encoding="utf-8")
+    with atomic_path(folder / CONFIG_NAME) as temporary:
+        temporary.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def from_pretrained(place: Path | str, **kwargs: Any) -> EmbeddingClassifier:
+    """Load what :func:`save_pretrained` wrote, in evaluation mode.
+
+    Args:
+        place: The folder, or the name of a repository on the Hugging Face hub, which is downloaded.
+        kwargs: Arguments of the classifier that the folder does not hold: a ``network`` of one's own.
+
+    Raises:
+        CheckpointError: If a file is missing or damaged, or holds another network.
+        ConfigError: If the extra ``hub`` is not installed.
+    """
+    safetensors = require("safetensors.torch", "hub", "the Hugging Face layout")
+    damaged = require("safetensors", "hub", "the Hugging Face layout").SafetensorError
+    folder = Path(place) if Path(place).is_dir() else _download(str(place))
+    try:
+        config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        weights = safetensors.load_file(folder / WEIGHTS_NAME)
+        if config["format"] != FORMAT:
+            raise CheckpointError(f"{folder}: format {config['format']!r}, this version reads format {FORMAT}")
+        model = EmbeddingClassifier(**{**config["hyper_parameters"], **kwargs})
+        model.configure_model()
+        check_finite(weights)
+        model.decision = Decision.unpack(_with_states(config["decision"], weights))
+        model.load_state_dict({**weights, **model.decision.state_dict(prefix="decision.")})
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, damaged) as error:
+        raise CheckpointError(
+            f"{folder}: not a model that save_pretrained wrote, damaged, or one of another network ({error})"
+        ) from error
+    return model.eval()
+
+
+def push_to_hub(
+    model: EmbeddingClassifier, repository: str, metrics: Mapping[str, float] | None = None, private: bool = True
+) -> str:
+    """Upload a fitted classifier to the Hugging Face hub; needs a login (``hf auth login``).
+
+    Args:
+        model: The classifier.
+        repository: Name of the repository, ``owner/name``; made if it is not there.
+        metrics: Figures for the model card.
+        private: Whether a new repository is private.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        ConfigError: If the classifier has no network yet, or the extra ``hub`` is not installed.
+    """
+    hub = require("huggingface_hub", "hub", "uploading")
+    with hub.utils.SoftTemporaryDirectory() as folder:
+        save_pretrained(model, folder, metrics)
+        hub.create_repo(repository, private=private, exist_ok=True)
+        commit = hub.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload of a classifier")
+    return str(commit.commit_url)
+
+
+def _download(repository: str) -> Path:
+    hub = require("huggingface_hub", "hub", "downloading a model")
+    try:
+        return Path(hub.snapshot_download(repository, allow_patterns=[CONFIG_NAME, WEIGHTS_NAME]))
+    except Exception as error:  # the hub's library raises many kinds, and its messages say what to do
+        raise CheckpointError(f"{repository}: no such folder, and not to be had from the hub ({error})") from error
+
+
+def _with_states(decision: Mapping[str, Any], weights: dict[str, Tensor]) -> dict[str, Any]:
+    """The packed decision with its tensors, which are taken out of the weights."""
+    whole = dict(decision)
+    for part in _PARTS:
+        prefix = f"decision.{part}."
+        state = {name.removeprefix(prefix): weights.pop(name) for name in list(weights) if name.startswith(prefix)}
+        if whole[part]:
+            whole[part] = {**whole[part], "state": state}
+    return whole

@@ -1,0 +1,144 @@
+"""A classifier decides the same as an ONNX graph, as a folder of safetensors, and in this package."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from estitchup_pl import EmbeddingClassifier
+from estitchup_pl.batch import NONE
+from estitchup_pl.errors import CheckpointError, ConfigError
+from estitchup_pl.model import calibrators, scores
+from estitchup_pl.model.decision import Decision, ThresholdBasis
+from estitchup_pl.serving import Deployed, export_onnx, from_pretrained, save_pretrained
+
+CLASSES = ["hat", "shoe", "scarf", "glove"]
+MODALITIES = {"title": 3, "photo": 4}
+EVERY_SCORE = [name for name in scores.__all__ if name not in ("NoneScore", "LogitScore", "Disagreement")]
+EVERY_CALIBRATOR = ["Temperature", "VectorScaling", "IsotonicTopLabel", "LogitNormalization"]
+
+
+def rows(count: int, seed: int) -> Tensor:
+    return torch.randn(count, sum(MODALITIES.values()), generator=torch.Generator().manual_seed(seed))
+
+
+def fitted(
+    score: scores.NoneScore | None = None, calibrator: calibrators.Calibrator | None = None
+) -> EmbeddingClassifier:
+    """A classifier whose every part has learnt something."""
+    model = EmbeddingClassifier(
+        class_names=CLASSES, modalities=MODALITIES, scaling={"title": "standardize", "photo": "l2"}
+    )
+    model.scale.fit(lambda name: (torch.full((MODALITIES[name],), 0.1), torch.full((MODALITIES[name],), 2.0)))
+    model.configure_model()
+    model.eval()
+    labels = torch.arange(200) % 4
+    with torch.no_grad():
+        embeddings = model.scale(rows(200, 0))
+        logits = model(embeddings)
+        if calibrator:
+            calibrator.fit(logits, labels)
+            logits = calibrator(logits)
+        if score:
+            score.fit(embeddings, labels)
+            score.standardize(embeddings, logits)
+        acceptance = 1 - Decision(score=score)(embeddings, logits).none_scores
+    threshold = float(acceptance.median())
+    model.decision = Decision(calibrator, score, threshold, basis=ThresholdBasis(30, 170, 0.1, 0.9))
+    return model.eval()
+
+
+def a_part_of_each() -> list[EmbeddingClassifier]:
+    everything = scores.SumOfScores([getattr(scores, name)() for name in EVERY_SCORE if name != "SumOfScores"])
+    return [
+        fitted(everything, calibrators.IsotonicTopLabel()),
+        fitted(scores.RelativeMahalanobis(), calibrators.LogitNormalization()),
+        fitted(None, calibrators.VectorScaling()),
+    ]
+
+
+@pytest.mark.parametrize("score", [None, *EVERY_SCORE])
+@pytest.mark.parametrize("calibrator", [None, *EVERY_CALIBRATOR])
+def test_what_is_deployed_decides_as_the_model(score: str | None, calibrator: str | None) -> None:
+    model = fitted(
+        getattr(scores, score)() if score else None, getattr(calibrators, calibrator)() if calibrator else None
+    )
+    queries = rows(50, 1)
+    with torch.no_grad():
+        found = Deployed(model)(*queries.split(list(MODALITIES.values()), dim=1))
+        scaled = model.scale(queries)
+        expected = model.decision(scaled, model(scaled))
+    assert torch.equal(found.predicted, expected.predicted)
+    assert torch.equal(found.probabilities, expected.probabilities)
+    torch.testing.assert_close(found.none_scores, expected.none_scores.float())
+    assert 0 < int((found.predicted == NONE).sum()) < 50
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_onnxruntime_decides_as_the_model_on_any_number_of_rows(tmp_path: Path, number: int) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    model = a_part_of_each()[number]
+    export_onnx(model, tmp_path / "model.onnx")
+    session = runtime.InferenceSession(tmp_path / "model.onnx")
+    for count in (1, 2500):
+        queries = rows(count, 2)
+        parts = dict(zip(MODALITIES, queries.split(list(MODALITIES.values()), dim=1), strict=True))
+        probabilities, none_scores, predicted = session.run(None, {name: part.numpy() for name, part in parts.items()})
+        with torch.no_grad():
+            expected = Deployed(model)(*parts.values())
+        np.testing.assert_allclose(probabilities, expected.probabilities, atol=1e-5)
+        np.testing.assert_allclose(none_scores, expected.none_scores, atol=1e-5)
+        close = np.abs(1 - none_scores - model.threshold) < 1e-5
+        assert ((predicted == expected.predicted.numpy()) | close).all()
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["class_names"]) == CLASSES
+    assert json.loads(facts["modalities"]) == MODALITIES
+    assert float(facts["threshold"]) == pytest.approx(model.threshold)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_folder_of_safetensors_decides_as_the_model(tmp_path: Path, number: int) -> None:
+    model = a_part_of_each()[number]
+    save_pretrained(model, tmp_path / "model", {"none_auroc": 0.93})
+    loaded = from_pretrained(tmp_path / "model")
+    parts = dict(zip(MODALITIES, rows(40, 3).split(list(MODALITIES.values()), dim=1), strict=True))
+    found, expected = loaded.decide(parts), model.decide(parts)
+    assert found.predicted == expected.predicted
+    assert torch.equal(found.confidence, expected.confidence)
+    assert torch.equal(found.none_scores, expected.none_scores)
+    assert loaded.decision.basis == model.decision.basis
+    assert not loaded.training
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "| none_auroc | 0.9300 |" in card
+    assert '30 "none" rows' in card
+
+
+def test_a_damaged_folder_is_told(tmp_path: Path) -> None:
+    save_pretrained(fitted(), tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="damaged"):
+        from_pretrained(tmp_path)
+    weights.unlink()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        from_pretrained(tmp_path)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    model = fitted()
+    with torch.no_grad():
+        next(model.network.parameters()).fill_(torch.nan)  # type: ignore[union-attr]
+    save_pretrained(model, tmp_path)
+    with pytest.raises(CheckpointError, match="not finite"):
+        from_pretrained(tmp_path)
+
+
+def test_a_classifier_without_a_network_cannot_be_deployed(tmp_path: Path) -> None:
+    for write in (save_pretrained, export_onnx):
+        with pytest.raises(ConfigError, match="no network yet"):
+            write(EmbeddingClassifier(class_names=CLASSES, modalities=MODALITIES), tmp_path / "x")
