@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -64,6 +65,7 @@ class EndFitInOrder(Checkpoint):
         self._held = ExitStack()
         self._request: int | None = None
         self._until = 0.0
+        self._saved: list[Path] = []
 
     @override
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -89,20 +91,22 @@ class EndFitInOrder(Checkpoint):
         if not trainer.strategy.reduce_boolean_decision(self._request is not None, all=False):
             return
         newest, folders = _newest(trainer), _folders(trainer)
-        if folders and (newest is None or newest[1]["global_step"] != trainer.global_step):
+        is_kept = newest is not None and newest[1]["global_step"] == trainer.global_step
+        if folders and not trainer.strategy.broadcast(is_kept):  # all processes save, or none
             trainer.save_checkpoint(folders[0] / STOPPED_NAME)
+            self._saved = [folders[0] / STOPPED_NAME]
         raise Stopped(self._request or signal.SIGTERM)
 
     @override
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._held.close()
         if self._request is not None:
-            raise Stopped(self._request, _kept(trainer))
+            raise Stopped(self._request, _kept(trainer, self._saved))
 
     @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, Stopped) and not exception.kept:
-            exception.kept = _kept(trainer)
+            exception.kept = _kept(trainer, self._saved)
         self._held.close()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
@@ -121,9 +125,9 @@ def _folders(trainer: pl.Trainer) -> list[Path]:
     return list(dict.fromkeys(Path(name) for name in names if name and "://" not in str(name)))
 
 
-def _newest(trainer: pl.Trainer) -> tuple[Path, dict[str, Any]] | None:
-    """The checkpoint of this fit that holds most steps, and its content."""
-    paths = [folder / STOPPED_NAME for folder in _folders(trainer)]
+def _newest(trainer: pl.Trainer, saved: Sequence[Path] = ()) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint of this fit, not of an older one in its folder, that holds most steps, and its content."""
+    paths = [*saved]
     for one in trainer.checkpoint_callbacks:
         if isinstance(one, ModelCheckpoint):
             paths += map(Path, (one.best_model_path, one.last_model_path, *one.best_k_models))
@@ -136,8 +140,8 @@ def _newest(trainer: pl.Trainer) -> tuple[Path, dict[str, Any]] | None:
     return max(found, key=lambda pair: pair[1]["global_step"], default=None)
 
 
-def _kept(trainer: pl.Trainer) -> str:
-    newest = _newest(trainer)
+def _kept(trainer: pl.Trainer, saved: Sequence[Path]) -> str:
+    newest = _newest(trainer, saved)
     if newest is None:
         return "no epoch had been saved; the same command begins anew"
     path, content = newest

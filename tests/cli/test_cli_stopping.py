@@ -100,6 +100,17 @@ def test_a_long_epoch_is_left_for_the_last_checkpoint(run: Run, monkeypatch: pyt
     assert (status, errors.splitlines()[-1]) == (143, "stopped: no epoch had been saved; the same command begins anew")
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_the_checkpoint_of_an_older_fit_is_not_taken_for_this_ones(run: Run) -> None:
+    words = ("fit", *SMALL, "9", "--checkpoint.every_n_epochs", "100", "--checkpoint.dirpath", "kept")
+    assert run(*words, *asking(epoch=2))[0] == 143
+    status, _, errors = run(*words, *asking(epoch=0, times=2))
+    assert (status, errors.splitlines()[-1]) == (143, "stopped: no epoch had been saved; the same command begins anew")
+    status, _, errors = run(*words, *asking(epoch=1))
+    assert "stopped: epochs 0 to 1 are kept" in errors
+    assert torch.load("kept/stopped.ckpt", weights_only=True)["epoch"] == 1
+
+
 def test_a_second_signal_ends_a_fit_at_once(run: Run) -> None:
     status, _, errors = run("fit", *SMALL, "9", *asking(epoch=1, times=2))
     assert status == 143
