@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from estitchup_pl.errors import ConfigError, DataError
+from estitchup_pl.functional.random_bits import below
 
 MASK_BITS = 16
 """Random bits behind one element of a stitch mask: a share is met to within ``2**-17``."""
@@ -116,15 +117,9 @@ def sample_stitch_mask(lam: Tensor, dim: int, *, generator: torch.Generator | No
         tensor([[False, False, False],
                 [ True,  True,  True]])
     """
-    levels = 2**MASK_BITS
-    shape = (*lam.shape, dim)
-    threshold = (lam.to(torch.promote_types(lam.dtype, torch.float32)) * levels).round().to(torch.int64).unsqueeze(-1)
-    always = (threshold == levels).to(torch.int16)
-    threshold = (threshold - levels // 2).clamp(max=levels // 2 - 1).to(torch.int16)
-
-    draws = random_levels(lam.numel() * dim, generator=generator, device=lam.device).view(shape)
-    # In place: 16-bit comparisons are vectorised where the result has the type of the operands.
-    return draws.lt_(threshold).bitwise_or_(always).to(torch.bool)
+    draws = random_levels(lam.numel() * dim, generator=generator, device=lam.device)
+    share = lam.to(torch.promote_types(lam.dtype, torch.float32)).unsqueeze(-1)
+    return below(draws.view(*lam.shape, dim), share)
 
 
 def random_levels(

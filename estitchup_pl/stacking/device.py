@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from lightning.fabric import Fabric
 from threadpoolctl import threadpool_limits
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Numbers of two options of glibc's ``mallopt``."""
+
+KEPT_BYTES = 2**30
+"""Bytes up to which freed memory is kept."""
 
 
 def device_of(accelerator: str) -> torch.device:
@@ -56,3 +64,15 @@ def one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(before)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what tensors free for the next ones; does nothing where the C library is not GNU's.
+
+    That library gives a weight's memory back to the system and gets it again in each step, page by page, which was a
+    quarter of the time of a wide network's step.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)

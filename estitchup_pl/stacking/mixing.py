@@ -22,6 +22,7 @@ class StackMixing:
         scales: Scaling of each run; the modalities scaled by ``l2``, and by ``centered_l2``, are the same in all.
         embeddings: Embeddings of all items, ``(n, dim)``.
         classes: Number of classes of each run, int64 ``(runs,)``.
+        dtype: What to mix in: float32, or bfloat16 where the network multiplies in it.
 
     Attributes:
         first_mixing: Position of the first run that mixes.
@@ -31,7 +32,12 @@ class StackMixing:
     """
 
     def __init__(
-        self, recipes: Sequence[Recipe], scales: Sequence[ModalityScaling], embeddings: Tensor, classes: Tensor
+        self,
+        recipes: Sequence[Recipe],
+        scales: Sequence[ModalityScaling],
+        embeddings: Tensor,
+        classes: Tensor,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         device = embeddings.device
         mixers = [recipe.mixer for recipe in recipes]
@@ -44,17 +50,20 @@ class StackMixing:
         self._softens = any(value is not None for value in softness)
         self._softness = torch.tensor([value or 0.0 for value in softness], device=device)[:, None, None]
         self._is_softened = torch.tensor([value is not None for value in softness], device=device)[:, None, None]
+        self._dtype = dtype
         self._moments: tuple[Tensor, Tensor, Tensor] | None = None
         self._widths = list(scales[0].modalities.values())
         self._centered = [kind == "centered_l2" for kind in scales[0].kinds.values()]
         if all(_is_equal(scale, scales[0]) for scale in scales):
             self._embeddings = _scaled(scales[0], embeddings)
+            if dtype == torch.bfloat16:  # as the product would have them: half of the bytes to gather
+                self._embeddings = self._embeddings.to(dtype)
         else:
             self._embeddings = _scaled(_lengths_only(scales[0]), embeddings)
             self._moments = (*_stacked_moments(scales, device), _presence(scales[0], embeddings))
 
     def mix(self, own: Tensor, partners: Tensor, lam: Tensor, levels: Tensor) -> Tensor:
-        """Embeddings of a batch of every run, float32 ``(runs, batch, dim)``.
+        """Embeddings of a batch of every run, ``(runs, batch, dim)``.
 
         Args:
             own: Where the items stand in the embeddings, int64 ``(runs, batch)``.
@@ -70,7 +79,7 @@ class StackMixing:
         groups = [items[:mixing]] if mixing else []
         count = stitching - mixing
         if count:
-            groups.append(torch.lerp(others[:count], items[mixing:stitching], lam[:count]))
+            groups.append(torch.lerp(others[:count], items[mixing:stitching], lam[:count].to(items.dtype)))
         if len(levels):
             # Weights of 0 and 1, exact for finite values.
             kept = below(levels, lam[count:]).to(items.dtype)
@@ -91,15 +100,16 @@ class StackMixing:
 
     def _gather(self, positions: Tensor, runs: slice) -> Tensor:
         rows = self._embeddings.index_select(0, positions.flatten())
-        items = rows.view(*positions.shape, rows.shape[-1]).float()
+        items = rows.view(*positions.shape, rows.shape[-1])
         if self._moments is None:
-            return items
+            return items.to(self._dtype)
         mean, std, presence = self._moments
-        items = (items - mean[runs]) / std[runs] * presence.index_select(0, positions.flatten()).view_as(items)
+        items = (items.float() - mean[runs]) / std[runs] * presence.index_select(0, positions.flatten()).view_as(items)
         if not any(self._centered):
-            return items
+            return items.to(self._dtype)
         parts = zip(torch.split(items, self._widths, dim=-1), self._centered, strict=True)
-        return torch.cat([F.normalize(part, dim=-1) if centered else part for part, centered in parts], dim=-1)
+        items = torch.cat([F.normalize(part, dim=-1) if centered else part for part, centered in parts], dim=-1)
+        return items.to(self._dtype)
 
 
 def _is_equal(one: ModalityScaling, other: ModalityScaling) -> bool:

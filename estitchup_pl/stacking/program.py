@@ -54,7 +54,7 @@ class Program:
             weight.requires_grad_()
         self._classes = torch.tensor([len(run.model.class_names) for run in runs], device=device)
         scales = [run.model.scale for run in runs]
-        self._mixing = StackMixing(recipes, scales, self._data.embeddings, self._classes)
+        self._mixing = StackMixing(recipes, scales, self._data.embeddings, self._classes, self._mixing_dtype())
         self._optimizer = StackedAdamW(self._network.weights, max(self.steps), compiled(adamw, compile))
         self._shuffle_key, self._pairs_key, self._stitch_key, self._dropout_key = (
             torch.tensor([stream_key(run.seed, purpose) for run in runs], device=device)
@@ -90,6 +90,12 @@ class Program:
     def load_into(self, model: EmbeddingClassifier, run: int) -> None:
         """Give a classifier the weights of a run."""
         self._network.load_into(model.network, run)  # type: ignore[arg-type]
+
+    def _mixing_dtype(self) -> torch.dtype:
+        """On a CPU, where memory is slow, embeddings are mixed in what they are multiplied in."""
+        with self._autocast():
+            narrow = self._device.type == "cpu" and torch.is_autocast_enabled("cpu")
+            return torch.get_autocast_dtype("cpu") if narrow else torch.float32
 
     def _draw_epoch(self) -> EpochBatches:
         mixing = self._mixing

@@ -23,7 +23,7 @@ KNOWN_ROWS = 4096
 _SCHEMA = pa.schema([("epoch", pa.int32())] + [(f"accuracy{kind}", pa.float64()) for kind in ("", "_id", "_none")])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CurveRows:
     """The rows of a trial that its curves are measured on, read once for all methods.
 
@@ -36,6 +36,14 @@ class CurveRows:
     embeddings: dict[str, npt.NDArray[Any]]
     labels: Tensor
     none_share: float
+    _placed: dict[torch.device, tuple[dict[str, Tensor], Tensor]] = field(default_factory=dict, repr=False)
+
+    def on(self, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
+        """Embeddings and labels on a device, where they stay for all points of all curves."""
+        if device not in self._placed:
+            embeddings = {name: torch.from_numpy(rows).to(device) for name, rows in self.embeddings.items()}
+            self._placed[device] = embeddings, self.labels.to(device)
+        return self._placed[device]
 
 
 def sample_rows(rows: Rows, count: int, trial: int) -> Rows:
@@ -68,25 +76,26 @@ class AccuracyCurve:
     def watch(self, epoch: int, model: EmbeddingClassifier) -> None:
         """Add a point after an epoch, counted from 1, if there is to be one."""
         if epoch % self.every == 0 or epoch == self.epochs:
-            starts = range(0, len(self.rows.labels), KNOWN_ROWS)
-            probabilities = torch.cat([self._predict(model, start) for start in starts])
+            embeddings, labels = self.rows.on(model.device)
+            probabilities = torch.cat(
+                [
+                    model.predict_proba({name: rows[start : start + KNOWN_ROWS] for name, rows in embeddings.items()})
+                    for start in range(0, len(labels), KNOWN_ROWS)
+                ]
+            )
             if bool(probabilities.isfinite().all()):
-                self.points.append((epoch, *self._measure(probabilities)))
+                self.points.append((epoch, *self._measure(probabilities, labels)))
 
     def table(self) -> pa.Table | None:
         """Points of the curve by epoch; ``None`` if there are none."""
         points = [dict(zip(_SCHEMA.names, point, strict=True)) for point in self.points]
         return pa.Table.from_pylist(points, _SCHEMA) if points else None
 
-    def _predict(self, model: EmbeddingClassifier, start: int) -> Tensor:
-        part = {name: rows[start : start + KNOWN_ROWS] for name, rows in self.rows.embeddings.items()}
-        return model.predict_proba(part).cpu()
-
-    def _measure(self, probabilities: Tensor) -> tuple[float, float, float]:
-        measured = none_aware_accuracy(probabilities, self.rows.labels, self.threshold)
+    def _measure(self, probabilities: Tensor, labels: Tensor) -> tuple[float, float, float]:
+        measured = none_aware_accuracy(probabilities, labels, self.threshold)
         known, none, share = float(measured.accuracy_id), float(measured.accuracy_none), self.rows.none_share
         # Not all known rows were measured: each kind counts by its share of the test rows.
-        is_none = self.rows.labels == NONE
+        is_none = labels == NONE
         overall = sum(
             weight * accuracy
             for weight, accuracy, rows in ((1 - share, known, ~is_none), (share, none, is_none))

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from estitchup_pl.errors import ConfigError
+from estitchup_pl.stacking.device import keep_freed_memory
 from estitchup_pl.study.config import Backend, StudyConfig
 from estitchup_pl.study.fitting import fit_and_keep
 from estitchup_pl.study.folder import StudyFolder
@@ -81,6 +82,7 @@ def _enter(origin: Origin) -> None:
     sys.path += [place for place in origin.path if place not in sys.path]
     for name, level in zip(LOGGERS, origin.levels, strict=True):
         logging.getLogger(name).setLevel(level)
+    keep_freed_memory()
     if origin.backend == "loky":
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that shows the progress ends all
         claim_gpu()
