@@ -26,8 +26,9 @@ from estitchup_pl.functional import e_mixup, soften_labels
 from estitchup_pl.functional import random_bits as bits
 from estitchup_pl.model.schedules import TriangularCycle
 from estitchup_pl.seeding import derive_seed, stream_key
-from estitchup_pl.stacking import FittedRun, Run, fit_runs
+from estitchup_pl.stacking import FittedRun, Run, device, fit_runs
 from estitchup_pl.stacking.fit import prepare
+from estitchup_pl.stacking.mixing import StackMixing
 from estitchup_pl.stacking.program import Program
 from estitchup_pl.stacking.recipe import read_recipe
 
@@ -302,6 +303,34 @@ def test_products_in_sixteen_bits_stay_close() -> None:
     assert next(rough.model.parameters()).dtype == torch.float32
     assert not torch.equal(rough.model.network[0].weight, exact.model.network[0].weight)
     assert_close(rough.model, exact.model, rtol=0.2)
+
+
+def test_embeddings_are_mixed_in_sixteen_bits_where_they_are_multiplied_in_them() -> None:
+    runs = [run(position) for position in (0, 2, 3)]  # nothing mixed, E-Mixup, E-Stitchup; one standardizes
+    recipes = [recipe for own in runs if (recipe := read_recipe(own))]
+    for own in runs:
+        prepare(own, torch.device("cpu"))
+    scales, classes = [own.model.scale for own in runs], torch.tensor([7, 7, 7])
+    embeddings = torch.from_numpy(STORE.gather(np.arange(len(STORE))))
+    wide, narrow = (
+        StackMixing(recipes, scales, embeddings, classes, dtype) for dtype in (torch.float32, torch.bfloat16)
+    )
+    rows = torch.randint(len(STORE), (3, 32), generator=torch.Generator().manual_seed(0))
+    levels = torch.randint(-(2**15), 2**15, (1, 32, embeddings.shape[1]), generator=torch.Generator().manual_seed(1))
+    batch = rows, rows[1:].flip(-1), torch.rand(2, 32), levels.to(torch.int16)
+    mixed, expected = narrow.mix(*batch), wide.mix(*batch)
+    assert mixed.dtype == torch.bfloat16
+    torch.testing.assert_close(mixed[[0, 2]], expected[[0, 2]].bfloat16(), rtol=0, atol=0)  # taken, not computed
+    torch.testing.assert_close(mixed[1].float(), expected[1], rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize(("has", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_auto_is_sixteen_bits_where_the_device_has_them(
+    has: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "has_bfloat16", lambda place: has)
+    assert device.choose_precision("auto", torch.device("cpu")) == precision
+    assert device.choose_precision("64-true", torch.device("cpu")) == "64-true"
 
 
 def test_a_fitted_run_is_an_ordinary_classifier(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from estitchup_pl.functional import acceptance, fit_temperature, select_threshol
 from estitchup_pl.stacking.rows import StackRows
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.study import SelectionConfig, StudyConfig, StudyFolder, fitting, run_study
+from estitchup_pl.study.curve import CurveRows
 from estitchup_pl.study.final import FinalFits
 from estitchup_pl.study.stage import Job
 from estitchup_pl.study.study import Study
@@ -218,6 +219,15 @@ def test_the_curve_is_measured_on_a_random_sample_of_the_known_rows(monkeypatch:
     positions = np.searchsorted(division.known, gathered[0][~is_none])
     assert len(set(positions)) == 100
     assert len(division.known) / 4 < np.median(positions) < 3 * len(division.known) / 4  # they come from all over
+
+
+def test_the_rows_of_a_curve_go_to_a_device_once():
+    rows = CurveRows({"pixels": np.ones((3, 2), np.float16)}, torch.zeros(3, dtype=torch.int64), 0.5)
+    embeddings, labels = rows.on(torch.device("meta"))
+    assert embeddings["pixels"].is_meta
+    assert labels.is_meta
+    assert rows.on(torch.device("meta"))[0]["pixels"] is embeddings["pixels"]
+    assert not rows.on(torch.device("cpu"))[1].is_meta
 
 
 def column_store(path: Path) -> str:
