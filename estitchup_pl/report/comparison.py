@@ -53,6 +53,8 @@ class Comparison:
         values: For each method and metric one value a trial, NaN where there is none.
         intervals: For each method but the control the difference to it in each metric that has an interval.
         chosen: For each method and trial the hyperparameters that were chosen, by name.
+        threshold_intervals: For each method and trial, by heuristic, how far its threshold can be trusted: ``low``,
+            ``high``, ``none_rows``, ``none_classes``.
         higher_is_better: Whether a higher value of a metric is better, None where neither is; by the metric's name.
     """
 
@@ -66,6 +68,7 @@ class Comparison:
     intervals: dict[str, dict[str, Interval]]
     chosen: dict[str, list[dict[str, Any]]]
     higher_is_better: Mapping[str, bool | None] = field(default_factory=dict)
+    threshold_intervals: Mapping[str, list[dict[str, dict[str, float]]]] = field(default_factory=dict)
 
     def trials_of(self, method: str, metric: str) -> Floats:
         """Values of a metric, one a trial, ``(trials,)``."""
@@ -100,9 +103,12 @@ class Comparison:
     def none_rows(self) -> str:
         """How many "none" rows the trials have, where it is few: below :data:`FEW_NONE_ROWS` in one of them."""
         rows = [int(rows) for rows in self.trials_of(self.control, "none_rows") if math.isfinite(rows)]
-        if not rows or min(rows) >= FEW_NONE_ROWS:
-            return ""
-        return f"{min(rows)} rows" if min(rows) == max(rows) else f"{min(rows)} to {max(rows)} rows"
+        return f"{count_text(rows)} rows" if rows and min(rows) < FEW_NONE_ROWS else ""
+
+    def basis(self, method: str, heuristic: str, name: str) -> list[float]:
+        """One part of the intervals of a method's thresholds, such as ``low``, of each trial that has one."""
+        trials = self.threshold_intervals.get(method, [])
+        return [float(trial[heuristic][name]) for trial in trials if heuristic in trial]
 
     @property
     def further(self) -> list[str]:
@@ -135,6 +141,7 @@ class Comparison:
                 method: {metric: _interval(interval) for metric, interval in intervals.items()}
                 for method, intervals in self.intervals.items()
             },
+            "threshold_intervals": self.threshold_intervals,
             CONVERGENCE: {method: _moments(self.trials_of(method, CONVERGENCE)) for method in self.methods},
             "further": {method: self._numbers(method, self.further) for method in self.methods},
             "chosen": self.chosen,
@@ -150,6 +157,17 @@ class Comparison:
         if method == self.control:
             return {}
         return {f"{metric}_difference": _moments(self.difference(method, metric)) for metric in RANKING}
+
+
+def count_text(counts: Collection[float]) -> str:
+    """Write a count, or from where to where it goes over trials.
+
+    Example:
+        >>> count_text([12, 29, 12]), count_text([30.0])
+        ('12 to 29', '30')
+    """
+    low, high = int(min(counts)), int(max(counts))
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _moments(values: Floats) -> dict[str, float | None]:

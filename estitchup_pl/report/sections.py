@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from estitchup_pl.functional import HEURISTICS
+from estitchup_pl.functional import FEW_NONE_ROWS, HEURISTICS
 from estitchup_pl.report import paper
 from estitchup_pl.report.averages import mean_over_trials, spread_over_trials
 from estitchup_pl.report.comparison import (
@@ -19,6 +19,7 @@ from estitchup_pl.report.comparison import (
     RANKING,
     RISK,
     Comparison,
+    count_text,
 )
 from estitchup_pl.report.runs import HEURISTIC_NAMES
 from estitchup_pl.report.significance import METRICS, Interval
@@ -33,6 +34,7 @@ def all_tables(study: Comparison) -> list[TextTable]:
         ranking(study),
         calibration(study),
         *(accuracies(study, heuristic, letter) for heuristic, letter in zip(HEURISTICS, "ab", strict=True)),
+        thresholds(study),
         detection(study),
         risk(study),
         differences(study),
@@ -112,6 +114,31 @@ def accuracies(study: Comparison, heuristic: str, letter: str) -> TextTable:
         + (" The paper does not say which heuristic its table shows." if study.beside_paper else ""),
         ("Method", *ACCURACIES.values(), *_paper_columns(study, ACCURACIES.values())),
         tuple((method, *cells(method)) for method in study.methods),
+    )
+
+
+def thresholds(study: Comparison) -> TextTable:
+    """How far the thresholds can be trusted, and how many "none" rows they rest on."""
+
+    def cells(method: str) -> Iterator[str]:
+        for heuristic in HEURISTICS:
+            ends = [study.basis(method, heuristic, name) for name in ("low", "high")]
+            low, high = (threshold(float(mean_over_trials(end or [math.nan]))) for end in ends)
+            yield f"{threshold(study.mean(method, f'threshold/{heuristic}'))} [{low}, {high}]"
+        for name in ("none_rows", "none_classes"):
+            counts = study.basis(method, HEURISTICS[0], name)
+            few = name == "none_rows" and counts and min(counts) < FEW_NONE_ROWS
+            yield (count_text(counts) if counts else MISSING) + (" (few)" if few else "")
+
+    methods = [method for method in study.methods if study.basis(method, HEURISTICS[0], "low")]
+    return TextTable(
+        "thresholds",
+        "How far the thresholds can be trusted",
+        'Threshold and its 95 % interval over resampled unknown classes, means over trials; and the "none" rows of how '
+        "many classes, pooled over the threshold splits of a trial, that it was found on. "
+        f"Below {FEW_NONE_ROWS} rows a threshold is a rough one.",
+        ("Method", *(f"By {HEURISTIC_NAMES[heuristic]}" for heuristic in HEURISTICS), '"None" rows', "Classes"),
+        tuple((method, *cells(method)) for method in methods),
     )
 
 

@@ -71,4 +71,5 @@ def tables_of(study: StudyRuns) -> StudyTables:
         paired_intervals(study),
         {method: [run.hyperparameters for run in study.of(method)] for method in study.methods},
         study.header.get("metrics", {}),
+        {method: [run.record.threshold_intervals for run in study.of(method)] for method in study.methods},
     )

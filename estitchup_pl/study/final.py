@@ -80,6 +80,7 @@ class FinalFits(FitStage):
             trial,
             class_names=division.class_names,
             thresholds=found.get("thresholds", {}),
+            threshold_intervals=found.get("threshold_intervals", {}),
             chosen=study.chosen(name, trial),
             selection=found.get("compared") or study.scores(name, trial),
             parameters=found.get("parameters", {}),

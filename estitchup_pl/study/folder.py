@@ -65,6 +65,8 @@ class RunRecord:
         trial: Number of the trial.
         class_names: Classes of the final fit, in the order of its logits.
         thresholds: Confidence threshold that each heuristic of Sec. 4.3 found.
+        threshold_intervals: How far each can be trusted: ``low`` and ``high`` over resampled unknown classes, and the
+            ``none_rows`` and ``none_classes`` that it rests on.
         chosen: Hyperparameters that were chosen, such as ``alpha``.
         selection: Every candidate with its ``score`` on the selection split; empty if there was no choice.
         parameters: What a derived method has learnt, such as ``temperature``.
@@ -80,6 +82,7 @@ class RunRecord:
     chosen: dict[str, Any] = field(default_factory=dict)
     selection: list[dict[str, Any]] = field(default_factory=list)
     parameters: dict[str, float] = field(default_factory=dict)
+    threshold_intervals: dict[str, dict[str, float]] = field(default_factory=dict)
     train_rows: int = 0
     epochs: int = 0
     diverged: bool = False

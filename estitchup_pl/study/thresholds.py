@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.data.splits import SplitProtocol, ThresholdSplit
-from estitchup_pl.functional import HEURISTICS, acceptance, select_threshold
+from estitchup_pl.functional import HEURISTICS, acceptance, threshold_interval
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.derived import DerivedMethod, Learnt
 from estitchup_pl.study.deriving import keep_derived, member_rows
@@ -21,6 +21,7 @@ from estitchup_pl.study.final import FinalFits
 from estitchup_pl.study.folder import stored_probabilities
 from estitchup_pl.study.stage import Fit, FitStage, Job, Logits
 from estitchup_pl.study.study import LEARNT, Study
+from estitchup_pl.thresholds import PaperHeuristic
 
 
 class Thresholds(FitStage):
@@ -84,11 +85,11 @@ class Thresholds(FitStage):
             "diverged": False,
             "parameters": {key: _plain(value) for key, value in learnt.items() if not _is_array(value)},
             "compared": compared,
-            "thresholds": self._thresholds(study, name, trial),
+            **self._thresholds(study, name, trial),
         }
 
-    def _thresholds(self, study: Study, name: str, trial: int) -> dict[str, float]:
-        """Threshold of each heuristic on the pooled rows, as they are kept."""
+    def _thresholds(self, study: Study, name: str, trial: int) -> dict[str, Any]:
+        """Threshold of each heuristic on the pooled rows, as they are kept, and how far it can be trusted."""
         splits, folder = range(study.config.repeats), study.folder
         labels = torch.cat([self.labels(study, trial, split) for split in splits])
         logits = [folder.read_logits(name, trial, self.file(0, split)) for split in splits]
@@ -97,7 +98,14 @@ class Thresholds(FitStage):
         known = [torch.from_numpy(one) for one in scores if one is not None]
         accepted = acceptance(probabilities, torch.cat(known) if known else None)
         predicted = probabilities.argmax(dim=-1)
-        return {kind: float(select_threshold(accepted, predicted, labels, kind)) for kind in HEURISTICS}
+        pooled = np.concatenate([study.trials.division(self, trial, split).evaluated for split in splits])
+        rows, classes = (accepted, predicted, labels), torch.from_numpy(study.trials.labels.codes[pooled])
+        rules = {kind: PaperHeuristic(kind) for kind in HEURISTICS}
+        intervals = {kind: threshold_interval(rule, *rows, classes) for kind, rule in rules.items()}
+        return {
+            "thresholds": {kind: float(rule(*rows)) for kind, rule in rules.items()},
+            "threshold_intervals": {kind: interval._asdict() for kind, interval in intervals.items()},
+        }
 
     @override
     def labels(self, study: Study, trial: int, division: int) -> Tensor:

@@ -189,6 +189,21 @@ def test_a_number_about_none_says_so_where_it_rests_on_few_rows() -> None:
     assert rows_of(enough, "table-4a")["Control"][0] == "0.8500"
 
 
+def test_thresholds_stand_with_their_intervals_and_what_they_rest_on() -> None:
+    metrics = {"threshold/intersection": [0.5, 0.7], "threshold/tp_ratio": [0.8, 0.8]}
+    tables = hand_made({"Control": metrics, "E-Mixup": metrics})
+    assert "thresholds" not in [table.key for table in tables.tables()]
+    trials = [
+        {"intersection": {**basis, "low": low, "high": 0.9}, "tp_ratio": {**basis, "low": 0.1, "high": 1.0}}
+        for low, basis in ((0.2, {"none_rows": 29, "none_classes": 5}), (0.3, {"none_rows": 40, "none_classes": 5}))
+    ]
+    tables = replace(tables, threshold_intervals={"Control": trials})
+    expected = ("0.6000 [0.2500, 0.9000]", "0.8000 [0.1000, 1.0000]", "29 to 40 (few)", "5")
+    assert rows_of(tables, "thresholds") == {"Control": expected}
+    trials[0]["intersection"]["none_rows"] = 30
+    assert rows_of(tables, "thresholds")["Control"][2] == "30 to 40"
+
+
 def test_metrics_that_the_report_does_not_know_have_a_table_of_their_own() -> None:
     own = {"auroc": [0.9, 0.8], "f1": [0.5, 0.7], "coverage/at_5": [1.0, 3.0], "train_rows": [2.0, 2.0]}
     tables = hand_made({"Control": own, "E-Mixup": {"brier": [0.1, math.nan]}})

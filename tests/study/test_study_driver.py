@@ -53,6 +53,7 @@ def test_thresholds_are_those_of_the_pooled_validation_rows_of_all_threshold_spl
     table = folder.trial(1).to_pandas()
     for method in config.methods:
         names, confidences, predicted, labels, rows = folder.record(method, 1).class_names, [], [], [], []
+        held_out: set[str] = set()
         for repeat in range(config.repeats):
             part = table[f"threshold_part_{repeat}"]
             known, val = set(table["label"][part == "fit"]), table[part == "val"]
@@ -64,10 +65,15 @@ def test_thresholds_are_those_of_the_pooled_validation_rows_of_all_threshold_spl
             confidences.append(expit(logits).max(1) if scores is None else (1 - scores.astype(float)).astype("f4"))
             predicted.append(logits.argmax(1))
             labels += [names.index(label) if label in known else NONE for label in val["label"]]
+            held_out |= set(val["label"]) - known
             rows += val["row"].tolist()
         decided = [torch.from_numpy(np.concatenate(parts)) for parts in (confidences, predicted)]
         for heuristic, found in folder.record(method, 1).thresholds.items():
             assert found == float(select_threshold(*decided, torch.tensor(labels), heuristic))
+            interval = folder.record(method, 1).threshold_intervals[heuristic]
+            assert interval["none_rows"] == labels.count(NONE)
+            assert interval["none_classes"] == len(held_out)
+            assert 0 <= interval["low"] <= interval["high"] <= 1
         kept = folder.threshold_predictions(method, 1)
         assert (kept.rows.tolist(), kept.labels.tolist()) == (rows, labels)
         np.testing.assert_allclose(acceptance(kept.probabilities, kept.none_scores), decided[0], rtol=1e-6)
