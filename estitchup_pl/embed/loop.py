@@ -28,6 +28,7 @@ from estitchup_pl.stopping import keeping
 from estitchup_pl.store import ModalityInfo, read_header, shard_path, write_shard
 from estitchup_pl.store.blocks import inspect_block
 from estitchup_pl.store.files import digest_shard
+from estitchup_pl.store.swap import finish_swap_of_another
 from estitchup_pl.store.verification import verify_digest
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def embed_shards(
     with ExitStack() as held, keeping(lambda: _kept(request)):
 
         def start() -> list[Unit]:
+            finish_swap_of_another(request.out)
             refuse_foreign_folder(request.out)
             held.enter_context(locked_folder(request.out))
             return begin(request, precision)

@@ -24,6 +24,7 @@ from estitchup_pl.locking import locked_folder
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.files import atomic_path
 from estitchup_pl.store.relabeling import write_labels
+from estitchup_pl.store.swap import finish_swap_of_another
 
 HISTORY_NAME: Final = "label_history"
 """Folder of the changes, inside that of the store."""
@@ -69,6 +70,7 @@ def apply_labels(path: Path, labels: Mapping[str, str | None], source: str) -> L
         StoreError: If the folder is no store.
         WriteError: If it cannot be written to, or another command is writing there.
     """
+    finish_swap_of_another(path)  # opening would wait for the lock that is held here
     with locked_folder(path):
         current = _labels(EmbeddingStore.open(path))
         for name in labels:

@@ -23,9 +23,11 @@ from toys import Letters, Streamed, embed_on_cpu, expected, files, words, write_
 from estitchup_pl.embed import EmbedSummary, Modality, finish, staging
 from estitchup_pl.embed.state import WORK_NAME
 from estitchup_pl.errors import ConfigError, DataError, StoreError, WriteError
+from estitchup_pl.labeling import history
 from estitchup_pl.locking import locked_folder
 from estitchup_pl.stopping import Stopped, stoppable
-from estitchup_pl.store import EmbeddingStore
+from estitchup_pl.store import EmbeddingStore, relabeling
+from estitchup_pl.store.swap import WHOLE_NAME
 
 Limit = Callable[[int], AbstractContextManager[None]]
 NO_TEXT = pa.array([b"h\xfft"]).view(pa.string())
@@ -298,6 +300,20 @@ def test_a_store_made_otherwise_in_the_place_of_an_embedded_one_is_no_longer_app
     EmbeddingStore.create(tmp_path / "store", items, {"title": titles(tmp_path) + 1}, overwrite=True)
     with pytest.raises(ConfigError, match="is a store that `estitchup embed` did not write"):
         embed(tmp_path, {"id": range(24), "title": words(24)})
+
+
+@pytest.mark.parametrize("then", ["embed", "labels"])
+def test_labels_that_were_cut_off_on_their_way_into_the_store_arrive_first(tmp_path: Path, then: str) -> None:
+    embed(tmp_path, {"id": range(20), "title": words(20)})
+    out, swaps = tmp_path / "store", []
+    with mock.patch.object(relabeling, "finish_swap", swaps.append):  # the second one never comes
+        relabeling.write_labels(out, {"3": "shoe"})
+    assert (out / WHOLE_NAME).exists()
+    if then == "labels":
+        history.apply_labels(out, {"4": "hat"}, "somebody")
+        assert EmbeddingStore.open(out, verify=True).column("label").to_pylist()[3:5] == ["shoe", "hat"]
+    embed(tmp_path, {"id": range(24), "title": words(24)})
+    assert len(titles(tmp_path)) == 24
 
 
 class Addressed(Letters):
