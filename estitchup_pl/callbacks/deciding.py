@@ -112,7 +112,7 @@ class DecisionCallback(pl.Callback, ABC):
             if not isinstance(outputs, Mapping) or "logits" not in outputs:
                 raise ConfigError(
                     f"{type(self).__name__} needs {type(pl_module).__name__}.validation_step to return a dictionary "
-                    "with 'logits' of shape (batch, classes)"
+                    "with 'logits', as its method outputs returns them"
                 )
             self._collector.update(batch, outputs["logits"])
 
@@ -126,7 +126,7 @@ class DecisionCallback(pl.Callback, ABC):
         self._fitted = True
         if model.decision.calibrator or model.decision.score:
             mine = self._collector.of_this_process()
-            model.judge_validation_again(mine.batch(), mine.logits)
+            model.judge_validation_again(mine.batch(), mine.members)
         self._collector.reset()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -11,6 +11,7 @@ from torchmetrics.utilities import dim_zero_cat
 from typing_extensions import override
 
 from estitchup_pl.batch import EmbeddingBatch
+from estitchup_pl.functional import mean_logits
 from estitchup_pl.metrics.rows import gather_rows
 
 
@@ -19,15 +20,26 @@ class EvaluatedRows(NamedTuple):
 
     Attributes:
         embeddings: As the network saw them, float ``(rows, dim)``; without columns where nobody needs them.
-        logits: Uncalibrated, float ``(rows, classes)``.
+        outputs: Uncalibrated logits, float ``(rows, classes)``; of an ensemble those of its members,
+            ``(rows, members, classes)``.
         labels: Class index or ``NONE``, int64 ``(rows,)``.
         rows: Number of each row in its data set, int64 ``(rows,)``.
     """
 
     embeddings: Tensor
-    logits: Tensor
+    outputs: Tensor
     labels: Tensor
     rows: Tensor
+
+    @property
+    def members(self) -> Tensor:
+        """Uncalibrated logits as a decision takes them, ``(rows, classes)`` or ``(members, rows, classes)``."""
+        return self.outputs.movedim(1, 0) if self.outputs.ndim == 3 else self.outputs
+
+    @property
+    def logits(self) -> Tensor:
+        """Uncalibrated logits ``(rows, classes)``, of an ensemble those of its mean."""
+        return mean_logits(self.members) if self.outputs.ndim == 3 else self.outputs
 
     def once(self) -> EvaluatedRows:
         """Take each row once, in the order of their numbers."""
@@ -39,7 +51,7 @@ class EvaluatedRows(NamedTuple):
 
     def batch(self) -> EmbeddingBatch:
         """The rows as one batch, without targets."""
-        return EmbeddingBatch(self.embeddings, self.logits.new_empty(len(self.rows), 0), self.labels, self.rows)
+        return EmbeddingBatch(self.embeddings, self.outputs.new_empty(len(self.rows), 0), self.labels, self.rows)
 
 
 class RowCollector(Metric):
@@ -52,7 +64,7 @@ class RowCollector(Metric):
     full_state_update = False
 
     embeddings: list[Tensor]
-    logits: list[Tensor]
+    outputs: list[Tensor]
     labels: list[Tensor]
     rows: list[Tensor]
 
@@ -63,18 +75,18 @@ class RowCollector(Metric):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, batch: EmbeddingBatch, logits: Tensor) -> None:
-        """Take in a batch and its logits ``(batch, classes)``."""
+        """Take in a batch and its logits, ``(batch, classes)`` or ``(members, batch, classes)``."""
         if self.keeps_embeddings:
             self.embeddings.append(batch.embeddings)
-        self.logits.append(logits)
+        self.outputs.append(logits.movedim(0, 1) if logits.ndim == 3 else logits)
         self.labels.append(batch.labels)
         self.rows.append(batch.rows)
 
     def of_this_process(self) -> EvaluatedRows:
         """The rows that this process has seen, in the order in which they came."""
-        logits, labels, rows = (dim_zero_cat(part) for part in (self.logits, self.labels, self.rows))
-        embeddings = dim_zero_cat(self.embeddings) if self.keeps_embeddings else logits.new_empty(len(rows), 0)
-        return EvaluatedRows(embeddings, logits, labels, rows)
+        outputs, labels, rows = (dim_zero_cat(part) for part in (self.outputs, self.labels, self.rows))
+        embeddings = dim_zero_cat(self.embeddings) if self.keeps_embeddings else outputs.new_empty(len(rows), 0)
+        return EvaluatedRows(embeddings, outputs, labels, rows)
 
     @override
     def compute(self) -> EvaluatedRows:

@@ -22,6 +22,7 @@ from estitchup_pl.errors import ConfigError
 from estitchup_pl.functional import FEW_NONE_ROWS, Heuristic, acceptance, threshold_interval
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.model.decision import ThresholdBasis
+from estitchup_pl.model.networks import MemberNetwork
 from estitchup_pl.model.scores import LogitScore, NoneScore
 from estitchup_pl.thresholds import ThresholdRule, threshold_rule
 
@@ -100,6 +101,11 @@ class OODThreshold(DecisionCallback):
             _check_unknown_rows(data.unknown_validation_rows)
         super().on_fit_start(trainer, pl_module)
         self._score = self._judged = None
+        if self.score is not None and self.score.of_members and not isinstance(model.network, MemberNetwork):
+            raise ConfigError(
+                f"{type(self.score).__name__} compares the members of an ensemble, and the network, "
+                f"{type(model.network).__name__}, is none (a MemberNetwork): choose another score"
+            )
         if self.value is not None:
             model.threshold = self.value
         if self.checkpoint is not None:
@@ -117,9 +123,10 @@ class OODThreshold(DecisionCallback):
             if self._score is None:
                 self._score = copy.deepcopy(self.score)
                 learn_from_training_rows(self._score, model, data_module(trainer))
-            self._score.standardize(rows.embeddings, decision.calibrated(rows.logits))
+            logits = rows.members if self._score.of_members else rows.logits
+            self._score.standardize(rows.embeddings, decision.calibrated(logits))
             decision.score = self._score.to(model.device)
-        decided = decision(rows.embeddings, rows.logits)
+        decided = decision(rows.embeddings, rows.members)
         accepted = acceptance(decided.probabilities, decided.none_scores if decision.score else None)
         self._judged = _Judged(accepted, decided.probabilities.argmax(dim=1), rows.labels, rows.rows)
         decision.threshold = self.rule(*self._judged[:3])

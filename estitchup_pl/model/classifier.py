@@ -24,6 +24,7 @@ from typing_extensions import override
 
 from estitchup_pl.batch import EmbeddingBatch
 from estitchup_pl.errors import CheckpointError, ConfigError, DivergedError
+from estitchup_pl.functional import mean_logits
 from estitchup_pl.functional.checks import check_probabilities
 from estitchup_pl.metrics import NoneMetric, ThresholdMetric, default_metrics
 from estitchup_pl.model.checkpoint_io import SEALED, check_seal, seal
@@ -32,7 +33,7 @@ from estitchup_pl.model.decision import Decision, Decisions
 from estitchup_pl.model.epoch_loss import EpochLoss
 from estitchup_pl.model.inputs import Embeddings, side_by_side
 from estitchup_pl.model.named_classes import only_known_classes
-from estitchup_pl.model.networks import EmbeddingMLP, KeyedDropout, SoftTargetBCE
+from estitchup_pl.model.networks import EmbeddingMLP, KeyedDropout, MemberNetwork, SoftTargetBCE
 from estitchup_pl.model.optimizers import use_plain_kernels
 from estitchup_pl.model.packing import check_finite
 from estitchup_pl.model.scaling import ModalityScaling, Moments, Scaling, check_scaling
@@ -266,6 +267,18 @@ class EmbeddingClassifier(pl.LightningModule):
         logits: Tensor = self.network(scaled)
         return logits
 
+    def outputs(self, scaled: Tensor) -> Tensor:
+        """What the decision takes of scaled embeddings ``(rows, dim)``, float32.
+
+        Returns:
+            Logits ``(rows, classes)``; of a :class:`~estitchup_pl.model.networks.MemberNetwork` those of each member,
+            ``(members, rows, classes)``.
+        """
+        if isinstance(self.network, MemberNetwork):
+            return self.network.member_logits(scaled).float()
+        logits: Tensor = self(scaled)
+        return logits.float()
+
     def logits(self, embeddings: Embeddings | Mapping[str, Embeddings]) -> Tensor:
         """Logits ``(rows, classes)`` of embeddings as the store has them.
 
@@ -365,16 +378,16 @@ class EmbeddingClassifier(pl.LightningModule):
             self._refuse_divergence()
 
     def validation_step(self, batch: EmbeddingBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Evaluate a batch; return ``logits`` ``(batch, classes)`` and what :class:`Decisions` holds, for callbacks."""
+        """Evaluate a batch; return ``logits`` as :meth:`outputs` has them and what :class:`Decisions` holds."""
         return self._evaluate(batch, self.val_metrics, self.val_loss)
 
     def test_step(self, batch: EmbeddingBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Evaluate a batch; return ``logits`` ``(batch, classes)`` and what :class:`Decisions` holds, for callbacks."""
+        """Evaluate a batch; return ``logits`` as :meth:`outputs` has them and what :class:`Decisions` holds."""
         return self._evaluate(batch, self.test_metrics, self.test_loss)
 
     def predict_step(self, batch: EmbeddingBatch, batch_idx: int) -> dict[str, Tensor]:
-        """Return ``rows`` ``(batch,)``, ``logits`` ``(batch, classes)`` and what :class:`Decisions` holds."""
-        logits = self(batch.embeddings).float()
+        """Return ``rows`` ``(batch,)``, ``logits`` as :meth:`outputs` has them and what :class:`Decisions` holds."""
+        logits = self.outputs(batch.embeddings)
         decided = self.decision(batch.embeddings, logits)
         check_probabilities(decided.probabilities)
         return {"rows": batch.rows, "logits": logits, **decided._asdict()}
@@ -392,7 +405,7 @@ class EmbeddingClassifier(pl.LightningModule):
 
         Args:
             batch: All rows that this process has validated; without targets, whose loss stays.
-            logits: Their logits ``(rows, classes)``.
+            logits: What :meth:`outputs` has returned for them.
         """
         self.val_metrics.reset()
         self._judge(batch, logits, self.val_metrics)
@@ -460,14 +473,15 @@ class EmbeddingClassifier(pl.LightningModule):
     def _decided(self, embeddings: Embeddings | Mapping[str, Embeddings]) -> Decisions:
         with _in_evaluation_mode(self):
             scaled = self.scale(side_by_side(embeddings, self.modalities).type(self.dtype).to(self.device))
-            decided: Decisions = self.decision(scaled, self(scaled).float())
+            decided: Decisions = self.decision(scaled, self.outputs(scaled))
             return decided
 
     def _evaluate(self, batch: EmbeddingBatch, metrics: MetricCollection, loss: MeanMetric) -> dict[str, Tensor]:
-        logits = self(batch.embeddings).float()
+        logits = self.outputs(batch.embeddings)
         decided = self._judge(batch, logits, metrics)
         rows = len(batch.rows)  # none, where a process has fewer rows than the others have batches
-        loss.update(self.loss(logits, batch.targets.float()) if rows else logits.new_zeros(()), weight=rows)
+        mean = mean_logits(logits) if logits.ndim == 3 else logits
+        loss.update(self.loss(mean, batch.targets.float()) if rows else logits.new_zeros(()), weight=rows)
         return {"logits": logits, **decided._asdict()}
 
     def _judge(self, batch: EmbeddingBatch, logits: Tensor, metrics: MetricCollection) -> Decisions:

@@ -147,12 +147,11 @@ class Decision(nn.Module):
 
     @override
     def forward(self, embeddings: Tensor, logits: Tensor) -> Decisions:
-        calibrated = self.calibrated(logits)
-        mean = mean_logits(calibrated) if logits.ndim == 3 else calibrated
+        mean = self.calibrated(mean_logits(logits) if logits.ndim == 3 else logits)
         probabilities = mean.sigmoid().float()
         if self.score is None:
             return Decisions(probabilities, none_score(probabilities.double()), reject(probabilities, self.threshold))
-        none_scores = self.score(embeddings, calibrated if self.score.of_members else mean)
+        none_scores = self.score(embeddings, self.calibrated(logits) if self.score.of_members else mean)
         return Decisions(probabilities, none_scores, reject(probabilities, self.threshold, none_scores))
 
     def pack(self) -> dict[str, Any]:

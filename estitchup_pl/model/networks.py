@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.functional.augmentation import MASK_BITS, random_levels
+from estitchup_pl.functional.scores import mean_logits
 
 
 class StackedLinear(nn.Module):
@@ -121,6 +124,21 @@ class EmbeddingMLP(nn.Sequential):
         for width, next_width in itertools.pairwise(widths):
             layers += [StackedLinear(width, next_width, stack), KeyedDropout(dropout), nn.ReLU()]
         super().__init__(*layers, StackedLinear(widths[-1], out_features, stack))
+
+
+class MemberNetwork(nn.Module, ABC):
+    """A network of several members, whose output is the mean of their probabilities; implement :meth:`member_logits`.
+
+    Scores of "none" such as ``Disagreement`` see what each member says.
+    """
+
+    @abstractmethod
+    def member_logits(self, embeddings: Tensor) -> Tensor:
+        """Logits of each member, ``(members, batch, classes)``, of scaled embeddings ``(batch, dim)``."""
+
+    @override
+    def forward(self, embeddings: Tensor) -> Tensor:
+        return mean_logits(self.member_logits(embeddings))
 
 
 class SoftTargetBCE(nn.Module):

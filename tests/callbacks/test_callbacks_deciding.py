@@ -15,7 +15,7 @@ from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.callbacks import Calibration, OODThreshold
 from estitchup_pl.data.splits import ThresholdSplit, TrialSplit
 from estitchup_pl.errors import CheckpointError, ConfigError
-from estitchup_pl.functional import select_threshold
+from estitchup_pl.functional import mean_logits, select_threshold
 from estitchup_pl.model.calibrators import (
     Calibrator,
     IsotonicTopLabel,
@@ -23,7 +23,9 @@ from estitchup_pl.model.calibrators import (
     Temperature,
     VectorScaling,
 )
+from estitchup_pl.model.networks import MemberNetwork
 from estitchup_pl.model.scores import (
+    Disagreement,
     Energy,
     Entropy,
     Mahalanobis,
@@ -202,6 +204,47 @@ def test_a_calibration_alone_is_kept_and_applied(tmp_path: Path) -> None:
     expected = (loaded.logits(raw) / loaded.decision.calibrator.temperature).sigmoid()
     torch.testing.assert_close(loaded.predict_proba(raw), expected.detach().float())
     assert not loaded.decision.has_threshold
+
+
+class Twins(MemberNetwork):
+    """Two networks that begin with other weights."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.parts = torch.nn.ModuleList(SMALL(in_features, out_features) for _ in range(2))
+
+    def member_logits(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return torch.stack([part(embeddings) for part in self.parts])
+
+
+@pytest.mark.parametrize(
+    "score", [Disagreement(), SumOfScores([MaxProbability(), Disagreement()])], ids=["alone", "in a sum"]
+)
+def test_members_of_an_ensemble_are_compared_by_what_each_says(tmp_path: Path, score: NoneScore) -> None:
+    model, module = classifier(network=Twins), rows()
+    run = trainer(tmp_path, 3, callbacks=[Calibration(), OODThreshold(score=score)])
+    run.fit(model, module)
+    run.save_checkpoint(tmp_path / "model.ckpt")
+    loaded = EmbeddingClassifier.load_from_checkpoint(tmp_path / "model.ckpt", network=Twins)
+    raw = by_name(module.store, module.parts.val)
+    scaled = torch.cat([torch.from_numpy(values) for values in raw.values()], dim=1)
+    members = loaded.network.member_logits(scaled).detach()
+    mean, temperature = mean_logits(members), loaded.decision.calibrator.temperature
+    answers = loaded.decide(raw)
+    torch.testing.assert_close(answers.confidence, (mean / temperature).sigmoid().amax(dim=1).float())
+    torch.testing.assert_close(answers.none_scores, loaded.decision.score(scaled, (members / temperature).float()))
+    labels = torch.from_numpy(module.labels.index(model.class_names)[module.parts.val])
+    alone = Temperature()
+    alone.fit(mean, labels)
+    assert float(temperature) == pytest.approx(float(alone.temperature), rel=1e-5)
+    accepted = (1 - answers.none_scores).float()
+    expected = select_threshold(accepted, mean.argmax(dim=1), labels)
+    assert loaded.threshold == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_members_are_not_compared_where_there_are_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Disagreement compares the members of an ensemble"):
+        trainer(tmp_path, callbacks=[OODThreshold(score=Disagreement())]).fit(classifier(), rows())
 
 
 @pytest.mark.parametrize(
