@@ -10,6 +10,7 @@ from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.evaluation import evaluate
 from estitchup_pl.study.final import FinalFits
 from estitchup_pl.study.folder import StudyFolder
+from estitchup_pl.study.repairing import remove_damaged
 from estitchup_pl.study.resuming import check_unchanged, write_trials
 from estitchup_pl.study.selection import Selection
 from estitchup_pl.study.stage import Reporter, Stage, silent
@@ -46,6 +47,7 @@ def _complete(config: StudyConfig, folder: StudyFolder, report: Reporter) -> Stu
     check_unchanged(folder, config)
     study = Study(config, folder)
     study.check()
+    remove_damaged(folder)
     selection, thresholds, final = Selection(), Thresholds(), FinalFits()
     trials = study.trials
     write_trials(

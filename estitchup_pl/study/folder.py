@@ -44,6 +44,7 @@ from estitchup_pl.errors import DataError
 from estitchup_pl.store.files import atomic_path, write_npy
 
 FORMAT: Final = 3
+_ANEW: Final = "`estitchup study` with the same --out makes anew what is missing or damaged"
 RESULT_SCHEMA: Final = pa.schema(
     {
         "study": pa.string(),
@@ -268,9 +269,7 @@ class StudyFolder:
         try:
             return np.load(path) if path.exists() else None
         except (ValueError, EOFError, OSError) as error:
-            raise DataError(
-                f"{path}: damaged ({error}); `estitchup study` with the same --out makes it anew"
-            ) from error
+            raise DataError(f"{path}: damaged ({error}); {_ANEW}") from error
 
     def write_note(self, method: str, trial: int, name: str, content: Any) -> None:
         """Write what a stage of a run has found, such as ``selection`` or ``threshold``."""
@@ -285,8 +284,16 @@ class StudyFolder:
         return json.loads(path.read_text()) if path.exists() else None
 
     def record(self, method: str, trial: int) -> RunRecord:
-        """Record of a finished run."""
-        return RunRecord(**json.loads((self.run_path(method, trial) / "run.json").read_text()))
+        """Record of a finished run.
+
+        Raises:
+            DataError: If it cannot be read.
+        """
+        path = self.run_path(method, trial) / "run.json"
+        try:
+            return RunRecord(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{path}: {error}; {_ANEW}") from error
 
     def curve(self, method: str, trial: int) -> pa.Table | None:
         """``epoch``, ``accuracy``, ``accuracy_id``, ``accuracy_none`` (at the run's intersection threshold).
@@ -337,7 +344,7 @@ class StudyFolder:
         none_scores = self.read_scores(record.method, record.trial, scores)
         if kept is None:
             path = self.run_path(record.method, record.trial) / f"{logits}.npy"
-            raise DataError(f"{path}: not there; `estitchup study` with the same --out makes it anew")
+            raise DataError(f"{path}: not there; {_ANEW}")
         return RunPredictions(
             table["row"].to_numpy(),
             table["id"].combine_chunks(),

@@ -11,6 +11,7 @@ import pyarrow as pa
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.folder import StudyFolder, slug
+from estitchup_pl.study.repairing import is_readable
 
 _FREE: Final = {
     "name",
@@ -53,7 +54,8 @@ def write_trials(folder: StudyFolder, tables: Mapping[int, pa.Table]) -> None:
         ConfigError: If runs that are there were made with other rows.
     """
     for trial, table in tables.items():
-        if folder.has_trial(trial) and not folder.trial(trial).equals(table):
+        path = folder.path / f"trials/{trial}.parquet"
+        if path.exists() and is_readable(path) and not folder.trial(trial).equals(table):
             raise ConfigError(
                 f"the rows of trial {trial} are not those of the runs that are in {folder.path}: the store has "
                 "changed, or the split does not give the same rows each time. Take another --out"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from small import SPLIT, STITCH, digits_config, method, scaled
 
-from estitchup_pl.errors import ConfigError, WriteError
+from estitchup_pl.errors import ConfigError, DataError, WriteError
 from estitchup_pl.locking import LOCK_NAME, locked_folder
 from estitchup_pl.stopping import Stopped
 from estitchup_pl.study import StudyConfig, StudyFolder, fitting, run_study
@@ -123,6 +124,48 @@ def test_a_study_killed_before_its_logits_are_joined_goes_on_without_a_fit(
             (folder.run_path("E", 0) / name).unlink()
         assert results(finish(config, tmp_path)) == expected
     assert fits.names == []
+
+
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [
+        ("E-Stitchup/0/logits.npy", 1),
+        ("E-Stitchup/0/curve.parquet", 1),
+        ("E-Stitchup/0/threshold/1.npy", 1),
+        ("E-Stitchup/0/selection/1-0.json", 1),
+        ("E-Stitchup/0/threshold.json", 0),
+        ("E-Stitchup/0/run.json", 0),
+        ("Sum/0/none_scores.npy", 0),
+        ("Sum/0/learnt.npz", 0),
+    ],
+)
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"\x00" * len(data)])
+def test_a_damaged_file_is_told_and_made_anew(name: str, again: int, damage, tmp_path: Path, whole: Path, monkeypatch):
+    shutil.copytree(whole, tmp_path / "study")
+    method_name, rest = name.split("/", 1)
+    path = StudyFolder(tmp_path / "study").run_path(method_name, 0) / rest[2:]
+    kept = path.read_bytes()
+    path.write_bytes(damage(kept))
+    if path.name in ("logits.npy", "run.json", "none_scores.npy"):
+        with pytest.raises(DataError, match=f"{path.name}: .*makes anew"):
+            StudyFolder(tmp_path / "study").predictions(method_name, 0)
+    fits = Fits(monkeypatch)
+    with pytest.warns(UserWarning, match="1 damaged files are made anew"):
+        folder = finish(sum_config(), tmp_path / "study")
+    assert len(fits.names) == again
+    assert results(folder) == results(StudyFolder(whole))
+    if path.suffix != ".npz":  # which holds the time
+        assert path.read_bytes() == kept
+
+
+def sum_config() -> StudyConfig:
+    own = method("Decided", base="E-Stitchup", score=method("SumOfScores"))
+    return digits_config(**OPTIONS, methods={**digits_config().methods, "Sum": own})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finish(sum_config(), tmp_path_factory.mktemp("whole")).path
 
 
 def test_ensembles_of_one_base_share_its_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
