@@ -6,6 +6,7 @@ and so does one that is not in the tables below.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, special, stats
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 from torchmetrics import Metric
@@ -148,6 +150,16 @@ class Inputs:
     def labelled(self) -> tuple[Tensor, Tensor]:
         self.rows += 1
         return self.vectors(self.rows, 3), self.integers(0, self.classes, self.rows)
+
+    def training_rows(self) -> tuple[Tensor, Tensor]:
+        """Two or three classes with two rows at least."""
+        classes = self.number(2, 3)
+        labels = self.source.permutation(
+            [*range(classes), *range(classes), *self.source.integers(0, classes, self.rows)]
+        )
+        rows = self.source.normal(0, 1, (len(labels), 4)) + np.eye(3, 4)[labels]
+        layout = self.pick(*sorted(LAYOUTS.keys() - {"expanded"}))  # which makes all rows the same
+        return self.lay_out(rows, layout=layout), self.lay_out(labels, torch.int64, layout)
 
     def queries_and_bank(self) -> tuple[Tensor, Tensor, int]:
         """The bank's rows are of length one, so that its ties are exact."""
@@ -303,6 +315,28 @@ def close_to(oracle: Callable[..., Any]) -> Callable[..., None]:
     return check
 
 
+def check_logistic_regression(got: functional.LinearMap, rows: Tensor, labels: Tensor, penalty: float) -> None:
+    expected = oracles.logistic_regression(rows.numpy(), labels.numpy(), penalty)
+    losses = [oracles.logistic_loss(*map(np.asarray, fit), rows.numpy(), labels.numpy()) for fit in (got, expected)]
+    squares = [float(np.square(np.asarray(weight)).sum()) for weight, _ in (got, expected)]
+    totals = [loss + penalty / 2 * square for loss, square in zip(losses, squares, strict=True)]
+    assert totals[0] == pytest.approx(totals[1], rel=1e-5, abs=1e-5)
+
+
+def check_penalty(got: float, rows: Tensor, labels: Tensor, penalties: list[float], folds: int) -> None:
+    losses = oracles.held_out_losses(rows.double().numpy(), labels.numpy(), penalties, folds)
+    place, margin = penalties.index(got), 1e-2 * max(losses)
+    assert all(weaker < stronger + margin for stronger, weaker in itertools.pairwise(losses[: place + 1]))
+    assert place + 1 == len(losses) or losses[place + 1] > losses[place] - margin
+
+
+def check_lda(got: functional.LinearMap, rows: Tensor, labels: Tensor, shrinkage: float) -> None:
+    rows, labels = rows.double().numpy(), labels.numpy()
+    scores = rows @ got.weight.numpy().T + got.bias.numpy()
+    expected = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(rows, labels).predict_proba(rows)
+    np.testing.assert_allclose(special.softmax(scores, axis=-1), expected, atol=1e-7)
+
+
 def check_gaussians(got: functional.Gaussians, rows: Tensor, labels: Tensor, shrinkage: float | None) -> None:
     means, precision = oracles.gaussians(rows.numpy(), labels.numpy(), shrinkage)
     np.testing.assert_allclose(got.whitening.mT @ got.whitening, precision, rtol=1e-9, atol=1e-9)
@@ -324,6 +358,15 @@ def gaussian_oracle(rows: np.ndarray, gaussians: tuple[np.ndarray, np.ndarray]) 
 
 
 FUNCTIONS: dict[str, Case] = {
+    "choose_penalty": Case(lambda inputs: (*inputs.training_rows(), [10.0, 1.0], 2), check=check_penalty),
+    "fit_lda": Case(lambda inputs: (*inputs.training_rows(), inputs.pick(0.1, 0.5, 1.0)), check=check_lda),
+    "fit_logistic_regression": Case(
+        lambda inputs: (*inputs.training_rows(), inputs.pick(0.3, 3.0)), check=check_logistic_regression
+    ),
+    "log_odds": Case(
+        lambda inputs: (inputs.lay_out(inputs.source.normal(0, 9, (inputs.rows, inputs.classes + 1))),),
+        oracles.log_odds,
+    ),
     "accepted_accuracy": Case(lambda inputs: (*inputs.top(), inputs.pick(*TIES, np.nan)), oracles.accepted_accuracy),
     "brier_score": Case(Inputs.predictions, oracles.brier_score),
     "negative_log_likelihood": Case(Inputs.predictions, oracles.negative_log_likelihood),

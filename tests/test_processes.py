@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from blobs import blobs_store
-from processes import METHODS, ODD, SPLIT, evaluate, fit, resume
+from processes import METHODS, ODD, SPLIT, evaluate, fit, resume, solve
 from training import SMALL, data
 
 from estitchup_pl import EmbeddingClassifier
@@ -90,6 +90,12 @@ def test_two_processes_fit_a_decision_like_one(folder: Path, two: dict[str, Any]
     accepted = acceptance(decided.probabilities, decided.none_scores)
     expected = select_threshold(accepted, decided.probabilities.argmax(dim=1), labels)
     assert fitted.threshold == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_the_first_process_solves_a_head_for_all(two: dict[str, Any], tmp_path: Path) -> None:
+    alone = solve(tmp_path)
+    assert any(alone)
+    assert two["head"] == alone + alone
 
 
 def test_a_resumed_fit_on_two_processes_is_bit_equal(two: dict[str, Any]) -> None:

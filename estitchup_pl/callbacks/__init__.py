@@ -11,6 +11,7 @@ from estitchup_pl.callbacks.calibration import Calibration
 from estitchup_pl.callbacks.checkpoint import FitCheckpoint
 from estitchup_pl.callbacks.deciding import DecisionCallback
 from estitchup_pl.callbacks.evaluated import EvaluatedRows
+from estitchup_pl.callbacks.heads import FitHead, WithoutTraining
 from estitchup_pl.callbacks.ood import OODThreshold
 from estitchup_pl.callbacks.predictions import PredictionWriter
 from estitchup_pl.callbacks.softening import LabelSoftening
@@ -24,8 +25,10 @@ __all__ = [
     "EmbeddingAugmentation",
     "EvaluatedRows",
     "FitCheckpoint",
+    "FitHead",
     "LabelSoftening",
     "ModalityStitch",
     "OODThreshold",
     "PredictionWriter",
+    "WithoutTraining",
 ]

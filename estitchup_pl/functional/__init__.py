@@ -32,6 +32,7 @@ from estitchup_pl.functional.gaussians import (
     shrunk_covariance,
 )
 from estitchup_pl.functional.isotonic import IsotonicMap, apply_isotonic, fit_isotonic, interpolate
+from estitchup_pl.functional.linear import LinearMap, choose_penalty, fit_lda, fit_logistic_regression, log_odds
 from estitchup_pl.functional.logit_normalization import (
     LogitNorm,
     apply_logit_norm,
@@ -104,6 +105,7 @@ __all__ = [
     "Heuristic",
     "IsotonicMap",
     "KnownRows",
+    "LinearMap",
     "LogitNorm",
     "Neighbors",
     "NoneAwareAccuracies",
@@ -126,6 +128,7 @@ __all__ = [
     "binned_correlation",
     "bounded_error_threshold",
     "brier_score",
+    "choose_penalty",
     "class_means",
     "classwise_calibration_error",
     "confidence_accuracy_correlation",
@@ -140,6 +143,8 @@ __all__ = [
     "expected_calibration_error",
     "fit_gaussians",
     "fit_isotonic",
+    "fit_lda",
+    "fit_logistic_regression",
     "fit_logit_norm",
     "fit_platt",
     "fit_temperature",
@@ -149,6 +154,7 @@ __all__ = [
     "k_nearest",
     "known_rows",
     "least_cost_threshold",
+    "log_odds",
     "mahalanobis_distance",
     "max_logit_score",
     "mean_logits",

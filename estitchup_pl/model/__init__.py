@@ -4,6 +4,8 @@ from estitchup_pl.model.calibrators import Calibrator, IsotonicTopLabel, LogitNo
 from estitchup_pl.model.checkpoints import read_checkpoint
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.model.decision import Decision, Decisions
+from estitchup_pl.model.ensembles import EnsembleNetwork, ensemble_of
+from estitchup_pl.model.heads import LDA, HeadSolver, LinearHead, LogisticRegression, LogOdds
 from estitchup_pl.model.networks import EmbeddingMLP, KeyedDropout, SoftTargetBCE, StackedLinear
 from estitchup_pl.model.scaling import SCALINGS, ModalityScaling, Scaling
 from estitchup_pl.model.schedules import TriangularCycle
@@ -23,6 +25,7 @@ from estitchup_pl.model.scores import (
 )
 
 __all__ = [
+    "LDA",
     "SCALINGS",
     "Calibrator",
     "Decision",
@@ -31,9 +34,14 @@ __all__ = [
     "EmbeddingClassifier",
     "EmbeddingMLP",
     "Energy",
+    "EnsembleNetwork",
     "Entropy",
+    "HeadSolver",
     "IsotonicTopLabel",
     "KeyedDropout",
+    "LinearHead",
+    "LogOdds",
+    "LogisticRegression",
     "LogitNormalization",
     "LogitScore",
     "Mahalanobis",
@@ -51,5 +59,6 @@ __all__ = [
     "Temperature",
     "TriangularCycle",
     "VectorScaling",
+    "ensemble_of",
     "read_checkpoint",
 ]

@@ -435,6 +435,8 @@ class EmbeddingClassifier(pl.LightningModule):
         check_seal(checkpoint, set(SEALED) - {self.CHECKPOINT_HYPER_PARAMS_KEY})
         compare_checkpoint(checkpoint, self.class_names, self.scale.kinds, self._weights())
         check_finite(checkpoint["state_dict"])
+        if _is_plain(described := checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]):
+            self.hparams.update({**described, **self.hparams})  # what is loaded and saved again loads once more
         self.decision = Decision.unpack(checkpoint[DECISION]).to(self.device)
         decision = {f"{DECISION}.{name}": value for name, value in self.decision.state_dict().items()}
         checkpoint["state_dict"] = {**checkpoint["state_dict"], **decision}

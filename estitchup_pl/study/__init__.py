@@ -11,6 +11,7 @@ from estitchup_pl.study.derived import DerivedMethod, Learnt, Member, MemberRows
 from estitchup_pl.study.driver import run_study
 from estitchup_pl.study.evaluation import evaluate, study_metrics
 from estitchup_pl.study.folder import RunPredictions, RunRecord, StudyFolder
+from estitchup_pl.study.heads import HeadMethod
 from estitchup_pl.study.methods import FittedMethod, Method, NetworkMethod, RowsMethod
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Ensemble",
     "EstimatorMethod",
     "FittedMethod",
+    "HeadMethod",
     "Learnt",
     "Member",
     "MemberRows",

@@ -132,7 +132,7 @@ def _make_run(study: Study, stage: Stage, job: Job, method: NetworkMethod) -> Ru
 
 def _fit_rows(study: Study, stage: Stage, job: Job, method: RowsMethod) -> Fit:
     trials, division = study.trials, study.trials.division(stage, job.trial, job.division)
-    data, model = trials.data(division), study.config.build_model()
+    data, model = trials.data(division), method.scaled_by(study.config.build_model())
     model.describe_data(division.class_names, data.modalities, data.moments)
 
     def scaled(embeddings: Mapping[str, npt.NDArray[Any]]) -> Tensor:

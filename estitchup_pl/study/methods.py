@@ -72,6 +72,14 @@ class FittedMethod(Method):
 
     grid: Grid
 
+    @abstractmethod
+    def scaled_by(self, common: EmbeddingClassifier) -> EmbeddingClassifier:
+        """Return a classifier that is not fitted yet and scales embeddings as this method has them.
+
+        Args:
+            common: That of the study.
+        """
+
 
 class RowsMethod(FittedMethod):
     """A method that is fitted on all training rows at once; subclass it and implement :meth:`fit`.
@@ -86,6 +94,10 @@ class RowsMethod(FittedMethod):
         ...         means = [rows.embeddings[rows.labels == label].mean(0) for label in range(len(rows.class_names))]
         ...         return lambda embeddings: -torch.cdist(embeddings, torch.stack(means))
     """
+
+    @override
+    def scaled_by(self, common: EmbeddingClassifier) -> EmbeddingClassifier:
+        return common
 
     @abstractmethod
     def fit(self, rows: TrainingRows, seed: int) -> Predictor:
@@ -120,6 +132,10 @@ class NetworkMethod(FittedMethod):
         """Make the classifier."""
         model: EmbeddingClassifier = build(Model, spelled_out(self.model, MODEL), "model")()
         return model
+
+    @override
+    def scaled_by(self, common: EmbeddingClassifier) -> EmbeddingClassifier:
+        return self.make_model()
 
     @override
     def check(self) -> None:

@@ -19,7 +19,7 @@ from estitchup_pl.study.config import PAPER_METHODS, StudyConfig
 from estitchup_pl.study.derived import DerivedMethod, Learnt, Member
 from estitchup_pl.study.evaluation import Criterion, directions, study_metrics
 from estitchup_pl.study.folder import StudyFolder
-from estitchup_pl.study.methods import FittedMethod, Method, NetworkMethod, candidates
+from estitchup_pl.study.methods import FittedMethod, Method, candidates
 from estitchup_pl.study.scaled_rows import ScaledRows
 from estitchup_pl.study.stage import Fit, FitStage, Job
 from estitchup_pl.study.trials import Trials
@@ -204,7 +204,7 @@ class Study:
         if any(key[0] != trial for key in self._scaled):
             self._scaled.clear()  # test rows of one trial alone may be hundreds of megabytes
         method = self.method(name, self.chosen(name, trial))
-        model = method.make_model() if isinstance(method, NetworkMethod) else self.config.build_model()
+        model = method.scaled_by(self.config.build_model())
         key = (trial, stage.name, division, repr(model.scaling))
         if key not in self._scaled:
             self._scaled[key] = ScaledRows(self.trials, self.trials.division(stage, trial, division), model)

@@ -67,6 +67,22 @@ def test_from_threshold_to_predictions_on_digits(run: Run, tmp_path: Path) -> No
     assert np.array_equal(rejected, table.column("confidence").to_numpy() <= float(threshold))
 
 
+@pytest.mark.parametrize("method", ["logistic_regression", "lda"])
+def test_a_head_solved_at_once_leaves_a_checkpoint_like_any_other(run: Run, tmp_path: Path, method: str) -> None:
+    files = config("trainer/quick", "data/digits_threshold", f"method/{method}", "threshold/fit")
+    assert run("fit", *files, *QUIET)[0] == 0
+    checkpoint = "runs/version_0/checkpoints/last.ckpt"
+    assert len(list(csv.DictReader((tmp_path / "runs/version_0/metrics.csv").read_text().splitlines()))) == 2
+    assert run("test", "--ckpt_path", checkpoint, "--data.store", "digits", *QUIET)[0] == 0
+    (metrics,) = csv.DictReader((tmp_path / "runs/version_1/metrics.csv").read_text().splitlines())
+    assert float(metrics["test/auroc"]) > 0.8
+    loaded = EmbeddingClassifier.load_from_checkpoint(checkpoint)
+    assert float(metrics["test/threshold"]) == pytest.approx(loaded.threshold)
+    assert loaded.scale.kinds == {"pixels": "centered_l2", "gradients": "centered_l2"}
+    probabilities = loaded.predict_proba({"pixels": torch.rand(3, 64), "gradients": torch.rand(3, 72)})
+    torch.testing.assert_close(probabilities.sum(-1), torch.ones(3))
+
+
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 def test_a_full_disk_leaves_the_checkpoint_of_before(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(content: object, file: Path) -> None:
@@ -172,8 +188,9 @@ def test_every_config_is_instantiated_and_run(run: Run, tmp_path: Path, path: Pa
         scout = [*config("data/digits_threshold", "threshold/fit"), *QUICK, "--trainer.max_epochs", "1"]
         assert run("fit", *scout)[0] == 0
         files[:2] = config("data/digits")
+    size = () if path.stem in ("logistic_regression", "lda") else ("--model.network.hidden", "[16]")
     limits = ("--trainer.limit_train_batches", "2", "--trainer.limit_val_batches", "2")
-    status, _, errors = run("fit", *files, *limits, *QUICK, "--trainer.max_epochs", "1")
+    status, _, errors = run("fit", *files, *limits, *QUIET, *size, "--trainer.max_epochs", "1")
     assert status == 0, errors
 
 
