@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from estitchup_pl.embed.companions import Companions
 from estitchup_pl.embed.finish import EmbedSummary, finish
 from estitchup_pl.embed.modality import Modality, open_root
 from estitchup_pl.embed.preparing import Batch, Feed, prepared_ahead
@@ -57,6 +58,7 @@ def embed_shards(
     Returns:
         What the run did; ``None`` on all processes but the first.
     """
+    threads = _share_of_cores(fabric, num_nodes)
     started, precision = time.monotonic(), str(fabric.strategy.precision.precision)
     with ExitStack() as held, keeping(lambda: _kept(request)):
 
@@ -67,11 +69,17 @@ def embed_shards(
             return begin(request, precision)
 
         pending = _from_first_process(fabric, start)
-        _embed_share(fabric, request, pending[fabric.global_rank :: fabric.world_size], on_error, workers, num_nodes)
+        shares = {rank: pending[rank :: fabric.world_size] for rank in range(fabric.world_size)}
+        companions = Companions(request.work, fabric.global_rank, shares)
+        if fabric.world_size > 1:
+            held.enter_context(companions.joined())
+            fabric.barrier()  # all are there before one looks for another
+        _embed_share(fabric, request, shares[fabric.global_rank], companions, on_error, workers or threads)
         if not fabric.is_global_zero:
             return None
         state = EmbedState.read(request.work)
         while state.missing_units(request.work):  # no barrier: those give up after half an hour
+            companions.look()
             time.sleep(_POLL_SECONDS)
         reports = finish(request.out, state, {name: _info(modality) for name, modality in request.modalities.items()})
     values = sum(unit.stop - unit.start for unit in pending)
@@ -79,7 +87,7 @@ def embed_shards(
 
 
 def _embed_share(
-    fabric: Fabric, request: Request, mine: list[Unit], on_error: OnError, workers: int | None, num_nodes: int
+    fabric: Fabric, request: Request, mine: list[Unit], companions: Companions, on_error: OnError, workers: int
 ) -> None:
     """Embed the units of one process and write their shards."""
     precision = fabric.strategy.precision
@@ -87,7 +95,7 @@ def _embed_share(
         fabric.to_device(precision.convert_module(modality.embedder.eval()))
     table = StagedItems(request.work / STAGE_NAME)
     several = f" (1 of {fabric.world_size} processes)" if fabric.world_size > 1 else ""
-    chunks = prepared_ahead(mine, _feeds(request, table, fabric), workers or _share_of_cores(fabric, num_nodes))
+    chunks = prepared_ahead(mine, _feeds(request, table, fabric), workers)
 
     with closing(chunks), _progress_line(fabric, mine) as line, torch.inference_mode():
         for unit, parts in groupby(chunks, key=lambda chunk: chunk.unit):
@@ -99,6 +107,7 @@ def _embed_share(
                 note.add(part.note)
                 _obey(on_error, note, unit, table)
                 for batch in part.batches:
+                    companions.look()
                     outputs.append(_encode(fabric, modality, batch, unit))
                     rows += batch.rows
                     line.update(sum(map(len, batch.rows)))

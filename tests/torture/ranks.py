@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from children import Outcome, WrongResultError, judged, start, status_of
 from commands_at_work import CPU, QUIET, call
+from toys import run_letters, words, write_table
 
 WITHIN = 60
 """Seconds in which the others have to end."""
@@ -21,6 +22,9 @@ WITHIN = 60
 def ranks(count: int, seed: int, place: Path) -> Iterator[tuple[str, Outcome]]:
     """Fit in one, two and three processes; kill one of them in the middle, the first and others by turns."""
     for number in range(count):
+        if number % 3:
+            case = partial(_killed_embedding, place / f"embed-{number}", 1 + number % 3, number // 3 % (1 + number % 3))
+            yield "embed", Outcome(f"embed, rank {number // 3 % (1 + number % 3)} of {1 + number % 3}", *judged(case))
         processes, random = 1 + number % 3, np.random.default_rng([seed, number])
         victim = number // 3 % processes
         case = partial(_killed_rank, place / str(number), processes, victim, float(random.uniform(0.5, 4)))
@@ -36,10 +40,12 @@ def _words(processes: int) -> list[str]:
 
 def _killed_rank(folder: Path, processes: int, victim: int, after: float) -> None:
     folder.mkdir(parents=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes), "NODE_RANK": "0"}
+    common = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        "WORLD_SIZE": str(processes),
+        "NODE_RANK": "0",
+    }
     children = [
         start(
             lambda: call(_words(processes)),
@@ -61,6 +67,36 @@ def _killed_rank(folder: Path, processes: int, victim: int, after: float) -> Non
                 raise WrongResultError(f"rank {rank} ended with {status}: {said[-800:]}")
             if "Traceback" in said:
                 raise WrongResultError(f"rank {rank} shows a traceback: {said[-800:]}")
+
+
+def _killed_embedding(folder: Path, processes: int, victim: int) -> None:
+    folder.mkdir(parents=True)
+    write_table(
+        folder / "items.parquet",
+        {"id": [str(row) for row in range(2_000)], "title": words(2_000), "note": words(2_000)},
+    )
+    port = _free_port()
+    children = [
+        start(partial(run_letters, str(folder), None, 0.2, (rank, processes, port)), folder, f"rank-{rank}.txt")
+        for rank in range(processes)
+    ]
+    ends = time.monotonic() + 240
+    while not list(folder.rglob("*.npy")) and time.monotonic() < ends:
+        time.sleep(0.05)
+    os.kill(children[victim], signal.SIGKILL)
+    os.waitpid(children[victim], 0)
+    for rank, child in enumerate(children):
+        if rank != victim:
+            status = status_of(child, WITHIN)
+            said = (folder / f"rank-{rank}.txt").read_text(errors="replace")
+            if status in (0, 1000) or f"process {victim} of {processes} has ended" not in said:
+                raise WrongResultError(f"rank {rank} ended with {status}: {said[-800:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _wait_for_checkpoint(folder: Path, children: list[int]) -> None:

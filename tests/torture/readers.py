@@ -280,7 +280,7 @@ def use_any(folder: Path) -> Any:
 
 
 READERS: dict[str, Reader] = {
-    "store (verify)": Reader(make_store, read_store, 130),
+    "store (verify)": Reader(make_store, read_store, 130, exact=True),
     "store (read)": Reader(make_store, use_store, 60),
     "csv": Reader(partial(make_csv, name="a.csv"), partial(read_table, name="a.csv"), 50),
     "tsv": Reader(partial(make_csv, name="a.tsv", delimiter="\t"), partial(read_table, name="a.tsv"), 20),
@@ -290,7 +290,7 @@ READERS: dict[str, Reader] = {
     "parquet": Reader(make_parquet, partial(read_table, name="items.parquet"), 70),
     "parquet (items)": Reader(make_parquet, use_any, 20),
     "parquet (column)": Reader(make_parquet, partial(read_array, name="items.parquet:v"), 40),
-    "Hugging Face": Reader(make_hugging_face, read_hugging_face, 30),
+    "Hugging Face": Reader(make_hugging_face, read_hugging_face, 12),
     "fashion": Reader(make_fashion, read_fashion, 30),
     "clip-retrieval": Reader(make_clip, read_clip, 40),
     "npy": Reader(partial(make_array, name="v.npy"), partial(read_array, name="v.npy"), 60),
