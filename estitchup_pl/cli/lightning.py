@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch import Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from typing_extensions import override
 
 from estitchup_pl.callbacks import FitCheckpoint, PredictionWriter
@@ -43,6 +43,17 @@ class _TrainingParser(CommandParser, LightningArgumentParser):
     """The parser of the commands that LightningCLI runs."""
 
 
+class _ConfigSaver(SaveConfigCallback):
+    """Saves a run's configuration; where it cannot be written, that is said as of any other file."""
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        try:
+            super().setup(trainer, pl_module, stage)
+        except TypeError as error:  # the parser's own, for a place that cannot be written to
+            raise WriteError(f"the configuration cannot be saved: {error}") from error
+
+
 class EstitchupCLI(LightningCLI):
     """LightningCLI with this package's model, data module and defaults, for one command.
 
@@ -67,6 +78,7 @@ class EstitchupCLI(LightningCLI):
                 "callbacks": [EndFitInOrder() if command == "fit" else EndInOrder()],
             },
             auto_configure_optimizers=False,
+            save_config_callback=_ConfigSaver,
             save_config_kwargs={"overwrite": True},  # loggers without a folder for each run share one config.yaml
         )
 

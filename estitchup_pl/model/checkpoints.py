@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor
@@ -31,6 +32,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with ZipFile(path) as archive:  # what is mapped is not compared with its checksums
+            damaged = archive.testzip()
+        if damaged:
+            raise BadZipFile(f"{damaged} does not match its checksum")
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such checkpoint") from None
     except Exception as error:  # a damaged file fails with whatever its bytes lead to

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from commands import Run, runner
+from jsonargparse._paths import PathError
+from lightning.pytorch.cli import LightningArgumentParser
 
 from estitchup_pl.cli import study
 from estitchup_pl.model.checkpoint_io import seal
@@ -133,3 +135,14 @@ def test_commands_that_take_no_class_see_nothing_of_the_working_directory(run: R
         assert ended.returncode == 1, ended.stderr
         assert "Traceback" not in ended.stderr
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: object, **options: object) -> None:
+        raise PathError("File is not creatable since parent directory not writable: 'config.yaml'")
+
+    monkeypatch.setattr(LightningArgumentParser, "save", refuse)
+    status, _, errors = run("fit", *DIGITS, *QUICK)
+    assert status == 1
+    assert "error: the configuration cannot be saved: File is not creatable" in errors
+    assert "Nobody thought" not in errors

@@ -12,6 +12,7 @@ from training import data, trainer
 from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.errors import CheckpointError
 from estitchup_pl.model.checkpoint_io import seal
+from estitchup_pl.model.checkpoints import read_checkpoint
 from estitchup_pl.model.named_classes import named_class, only_known_classes
 
 
@@ -124,3 +125,13 @@ def test_a_foreign_file_is_told_without_the_advice_to_load_it_all_the_same(tmp_p
             EmbeddingClassifier.load_from_checkpoint(tmp_path / f"{name}.ckpt")
         assert "weights_only" not in str(refused.value)
         assert "\n" not in str(refused.value)
+
+
+def test_damage_to_a_part_that_no_seal_covers_is_told(tmp_path: Path, checkpoint: Path) -> None:
+    whole = torch.load(checkpoint, weights_only=True)
+    torch.save({**whole, "more": {"tensor": torch.ones(1000)}}, tmp_path / "more.ckpt")
+    read_checkpoint(tmp_path / "more.ckpt")
+    content, ones = (tmp_path / "more.ckpt").read_bytes(), torch.ones(1000).numpy().tobytes()
+    (tmp_path / "more.ckpt").write_bytes(content.replace(ones, ones[:-4] + bytes(4)))
+    with pytest.raises(CheckpointError, match=r"more\.ckpt: cannot be read as a checkpoint .*checksum"):
+        EmbeddingClassifier.load_from_checkpoint(tmp_path / "more.ckpt")
