@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 import os
 import sys
 import tempfile
@@ -45,19 +46,19 @@ def main() -> int:
 
 
 def _report(part: str, outcomes: Iterator[tuple[str, Outcome]]) -> int:
-    began, counts, failed = time.monotonic(), collections.Counter(), 0
-    kinds: dict[str, collections.Counter[str]] = {}
-    for kind, outcome in outcomes:
-        counts[outcome.verdict] += 1
-        kinds.setdefault(kind, collections.Counter())[outcome.verdict] += 1
-        if not outcome.allowed:
-            failed += 1
-            print(f"  {outcome.verdict.upper()}: {outcome.case}: {outcome.detail}", flush=True)
-    for kind, verdicts in kinds.items():
-        print(f"  {kind:<22}" + "".join(f"{verdicts[verdict]:>8} {verdict}" for verdict in verdicts))
-    total, seconds = counts.total(), time.monotonic() - began
-    ended = f"{counts['right']} right, {counts['refused']} refused, {failed} failed"
-    print(f"{part}: {total} cases, {ended}, {seconds:.0f} s", flush=True)
+    """Print what came out, a line for each kind of case as it is done; return how many must not have ended so."""
+    began, total = time.monotonic(), collections.Counter[str]()
+    for kind, cases in itertools.groupby(outcomes, key=lambda pair: pair[0]):
+        verdicts = collections.Counter[str]()
+        for _, outcome in cases:
+            verdicts[outcome.verdict] += 1
+            if not outcome.allowed:
+                print(f"  {outcome.verdict.upper()}: {outcome.case}: {outcome.detail}", flush=True)
+        print(f"  {kind:<26}" + "".join(f"{verdicts[verdict]:>8} {verdict}" for verdict in verdicts), flush=True)
+        total += verdicts
+    failed = total.total() - total["right"] - total["refused"]
+    ended = f"{total['right']} right, {total['refused']} refused, {failed} failed"
+    print(f"{part}: {total.total()} cases, {ended}, {time.monotonic() - began:.0f} s", flush=True)
     return failed
 
 
