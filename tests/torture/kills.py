@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +33,9 @@ def kills(count: int, seed: int, place: Path) -> Iterator[tuple[str, Outcome]]:
             folder = places[number % len(places)] / f"kill-{number}"
             case = partial(_killed_at, work, folder, float(random.uniform(0, seconds)), expected)
             yield name, Outcome(f"{name}, kill {number}", *judged(case))
+            shutil.rmtree(folder, ignore_errors=True)
+    for other in places[1:]:
+        other.rmdir()
 
 
 def crash_points(share: float, place: Path) -> Iterator[tuple[str, Outcome]]:
