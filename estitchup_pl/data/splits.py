@@ -63,6 +63,21 @@ class SplitProtocol(ABC):
 
 
 @dataclass
+class FixedSplit(SplitProtocol):
+    """Rows that are divided already, for callers in Python.
+
+    Attributes:
+        parts: The rows of each part.
+    """
+
+    parts: Split
+
+    @override
+    def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
+        return self.parts
+
+
+@dataclass
 class TrialSplit(SplitProtocol):
     """The paper's trial: a random tenth of the labelled rows trains, all others are evaluated (Sec. 3.4).
 

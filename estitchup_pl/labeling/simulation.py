@@ -12,11 +12,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 from lightning.pytorch import Callback
-from typing_extensions import override
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.data import EmbeddingDataModule
-from estitchup_pl.data.splits import Split, SplitProtocol, split_generator
+from estitchup_pl.data.splits import FixedSplit, Split, split_generator
 from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.functional import none_score
 from estitchup_pl.functional.acquisition import without_near_copies
@@ -131,7 +130,7 @@ class Simulation:
     def _fitted(self, players: Sequence[_Player], number: int) -> Iterator[tuple[_Player, EmbeddingClassifier]]:
         runs = {}
         for player in players:
-            split = RowSplit(Split(player.labelled, player.test, player.test))
+            split = FixedSplit(Split(player.labelled, player.test, player.test))
             data = EmbeddingDataModule(self.store, split, self.modalities, self.batch_size)
             seed = derive_seed(self.seed, "simulation", player.trial, number)
             name = f"{player.name}, trial {player.trial}, round {number}"
@@ -179,17 +178,6 @@ class Simulation:
 
     def _probabilities(self, model: EmbeddingClassifier, rows: Rows) -> torch.Tensor:
         return torch.cat([model.predict_proba(part) for part in gathered(model, self.store, rows)])
-
-
-@dataclass
-class RowSplit(SplitProtocol):
-    """Rows that are divided already."""
-
-    parts: Split
-
-    @override
-    def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
-        return self.parts
 
 
 @dataclass

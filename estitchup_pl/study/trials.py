@@ -11,13 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.data.datamodule import EmbeddingDataModule, open_store
-from estitchup_pl.data.splits import Split, SplitProtocol
+from estitchup_pl.data.splits import FixedSplit, Split
 from estitchup_pl.errors import SplitError
-from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import Rows, StoreLabels
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.curve import KNOWN_ROWS, CurveRows, sample_rows
@@ -48,17 +46,6 @@ class Division:
         """The evaluated rows whose class the fit knows."""
         known: Rows = self.evaluated[self.labels.numpy() != NONE]
         return known
-
-
-@dataclass
-class FixedSplit(SplitProtocol):
-    """Rows that are divided already, so that every fit has the same ones whatever the split draws."""
-
-    parts: Split
-
-    @override
-    def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
-        return self.parts
 
 
 class Trials:
