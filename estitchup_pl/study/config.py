@@ -157,7 +157,7 @@ class StudyConfig:
     workers: int | Literal["auto"] = "auto"
     backend: Backend = "loky"
     accelerator: str = "auto"
-    precision: str = "32-true"
+    precision: str = "auto"
     wandb: WandbConfig = field(default_factory=WandbConfig)
 
     def __post_init__(self) -> None:

@@ -35,6 +35,7 @@ def digits_config(**options: Any) -> StudyConfig:
         "model": {**SMALL_MODEL, "scaling": "standardize"},
         "curve_every": 2,
         "accelerator": "cpu",
+        "precision": "32-true",  # the same numbers on every machine
         "selection": SelectionConfig(epochs=2),
         "methods": {"Control": {}, "E-Stitchup": {"callbacks": [STITCH], "grid": {"alpha": [0.2, 0.8]}}},
     }

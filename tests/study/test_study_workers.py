@@ -49,7 +49,7 @@ def deadly_config(mark: Path, **options: object) -> StudyConfig:
         "Regression": method("EstimatorMethod", estimator=logistic),
         "Deadly": {"callbacks": [{"class_path": f"{__name__}.Deadly", "init_args": {"mark": str(mark)}}]},
     }
-    return digits_config(methods=methods, stack_size=2, trials=1, epochs=2, **options)
+    return digits_config(methods=methods, stack_size=2, trials=1, epochs=2, precision="auto", **options)
 
 
 def kept(folder: StudyFolder) -> dict[str, bytes]:
