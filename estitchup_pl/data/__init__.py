@@ -2,6 +2,7 @@
 
 from estitchup_pl.data.datamodule import EmbeddingDataModule, open_store
 from estitchup_pl.data.digits import digits_store
+from estitchup_pl.data.id_split import IdSplit
 from estitchup_pl.data.splits import (
     ColumnSplit,
     FoldSplit,
@@ -16,6 +17,7 @@ __all__ = [
     "ColumnSplit",
     "EmbeddingDataModule",
     "FoldSplit",
+    "IdSplit",
     "RowsPerClass",
     "Split",
     "SplitProtocol",

@@ -1,0 +1,61 @@
+"""A split for work that goes on: which part a row plays depends on its id alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from typing_extensions import override
+
+from estitchup_pl.data.splits import Split, SplitProtocol, check_fraction
+from estitchup_pl.errors import SplitError
+from estitchup_pl.seeding import derive_seed
+from estitchup_pl.store import EmbeddingStore
+from estitchup_pl.store.labels import StoreLabels
+
+_SEEDS: Final = 2**63
+"""Number of seeds that :func:`derive_seed` has."""
+
+
+@dataclass
+class IdSplit(SplitProtocol):
+    """Each labelled row trains or is evaluated by its id: new labels, new rows and another order move no old row.
+
+    So a model that is trained again on more labels can be compared with the one before, on the test rows of both. With
+    a greater ``train_fraction`` test rows become training rows, never the other way round. Validation and test are the
+    same rows: divide the training rows by a :class:`~estitchup_pl.data.ThresholdSplit` to fit a threshold.
+
+    Attributes:
+        train_fraction: Share of the ids that train, in ``(0, 1)``; of the rows about as many.
+        trial: Another number divides the ids in another way.
+        unknown_classes: Classes that are never trained on; all their rows are evaluated, as "none".
+    """
+
+    train_fraction: float = 0.8
+    trial: int = 0
+    unknown_classes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        check_fraction("train_fraction", self.train_fraction)
+
+    @override
+    def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
+        rows = labels.labelled
+        ids = store.column("id").cast(pa.string()).take(rows).to_pylist()
+        places = np.array([derive_seed("split", "id", self.trial, item) / _SEEDS for item in ids])
+        is_unknown = np.isin(labels.codes[rows], labels.lookup(self.unknown_classes))
+        trains = (places < self.train_fraction) & ~is_unknown
+        for part, name in ((trains, "train on"), (~trains, "evaluate")):
+            if not part.any():
+                raise SplitError(
+                    f"train_fraction={self.train_fraction} of {rows.size} labelled rows leaves no row to {name}: "
+                    "choose another fraction, or label more rows"
+                )
+        return Split(rows[trains], rows[~trains], rows[~trains])
+
+    @override
+    def for_trial(self, trial: int) -> IdSplit:
+        return replace(self, trial=trial)
