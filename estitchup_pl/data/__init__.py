@@ -4,6 +4,7 @@ from estitchup_pl.data.datamodule import EmbeddingDataModule, open_store
 from estitchup_pl.data.digits import digits_store
 from estitchup_pl.data.id_split import IdSplit
 from estitchup_pl.data.splits import (
+    AllRows,
     ColumnSplit,
     FoldSplit,
     RowsPerClass,
@@ -14,6 +15,7 @@ from estitchup_pl.data.splits import (
 )
 
 __all__ = [
+    "AllRows",
     "ColumnSplit",
     "EmbeddingDataModule",
     "FoldSplit",

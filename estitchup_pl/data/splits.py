@@ -245,6 +245,16 @@ class FoldSplit(SplitProtocol):
         return replace(self, fold=trial % self.folds)
 
 
+@dataclass
+class AllRows(SplitProtocol):
+    """All labelled rows train and none is evaluated: for the last fit, when everything has been chosen and measured."""
+
+    @override
+    def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
+        nothing = np.empty(0, dtype=np.int64)
+        return Split(labels.labelled, nothing, nothing)
+
+
 PART_NAMES: Final = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),

@@ -7,6 +7,7 @@ from estitchup_pl.model.decision import Decision, Decisions
 from estitchup_pl.model.ensembles import EnsembleNetwork, ensemble_of
 from estitchup_pl.model.heads import LDA, HeadSolver, LinearHead, LogisticRegression, LogOdds
 from estitchup_pl.model.networks import EmbeddingMLP, KeyedDropout, SoftTargetBCE, StackedLinear
+from estitchup_pl.model.saving import described, save_classifier
 from estitchup_pl.model.scaling import SCALINGS, ModalityScaling, Scaling
 from estitchup_pl.model.schedules import TriangularCycle
 from estitchup_pl.model.scores import (
@@ -21,6 +22,7 @@ from estitchup_pl.model.scores import (
     NeighborDistance,
     NoneScore,
     RelativeMahalanobis,
+    ScaledScore,
     SumOfScores,
 )
 
@@ -52,6 +54,7 @@ __all__ = [
     "NeighborDistance",
     "NoneScore",
     "RelativeMahalanobis",
+    "ScaledScore",
     "Scaling",
     "SoftTargetBCE",
     "StackedLinear",
@@ -59,6 +62,8 @@ __all__ = [
     "Temperature",
     "TriangularCycle",
     "VectorScaling",
+    "described",
     "ensemble_of",
     "read_checkpoint",
+    "save_classifier",
 ]

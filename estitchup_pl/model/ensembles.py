@@ -62,6 +62,13 @@ class EnsembleNetwork(MemberNetwork):
         self.members = nn.ModuleList(build(in_features, out_features) for build in members)
         self.scales = nn.ModuleList(ModalityScaling(modalities, scaling) for scaling in scalings)
 
+    @property
+    def first_scale(self) -> ModalityScaling:
+        """Scaling of the first member."""
+        scale = self.scales[0]
+        assert isinstance(scale, ModalityScaling)  # as it was made
+        return scale
+
     @override
     def member_logits(self, embeddings: Tensor) -> Tensor:
         """Logits of each member, ``(members, *, out_features)``."""

@@ -13,6 +13,7 @@ from estitchup_pl.study.evaluation import evaluate, study_metrics
 from estitchup_pl.study.folder import RunPredictions, RunRecord, StudyFolder
 from estitchup_pl.study.heads import HeadMethod
 from estitchup_pl.study.methods import FittedMethod, Method, NetworkMethod, RowsMethod
+from estitchup_pl.study.refit import Refit, refit
 
 __all__ = [
     "Candidate",
@@ -28,6 +29,7 @@ __all__ = [
     "MemberRows",
     "Method",
     "NetworkMethod",
+    "Refit",
     "RowsMethod",
     "RunPredictions",
     "RunRecord",
@@ -36,6 +38,7 @@ __all__ = [
     "StudyFolder",
     "WandbConfig",
     "evaluate",
+    "refit",
     "run_study",
     "select",
     "study_metrics",

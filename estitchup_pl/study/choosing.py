@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from estitchup_pl.batch import NONE
+from estitchup_pl.data.datamodule import EmbeddingDataModule
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.functional import expected_calibration_error, mean_logits, moments, squash, sum_of_z_scores, top_label
+from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.study.derived import DerivedMethod, Learnt, Member, MemberRows
 from estitchup_pl.study.evaluation import Criterion, study_metrics
 
@@ -139,6 +142,19 @@ class Chosen(DerivedMethod):
     @override
     def none_scores(self, rows: MemberRows, logits: Tensor, learnt: Learnt) -> Tensor | None:
         return _average(learnt).none_scores(rows)
+
+    @override
+    def used(self, learnt: Learnt) -> Sequence[Member]:
+        return [self.members[member] for member in _average(learnt).members.tolist()]
+
+    @override
+    def classifier(self, members: Sequence[Path], learnt: Learnt, data: EmbeddingDataModule) -> EmbeddingClassifier:
+        if len(members) > 1:
+            raise ConfigError(
+                f"Chosen has taken the average of {learnt['chosen']}, each calibrated and scored by itself, which one "
+                "checkpoint cannot hold: give it `average: 1`, and an Ensemble among its methods"
+            )
+        return EmbeddingClassifier.load_from_checkpoint(members[0], map_location="cpu")
 
     @override
     def compared(self, repeats: Sequence[MemberRows]) -> list[dict[str, Any]]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from estitchup_pl.data.datamodule import EmbeddingDataModule
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.functional import mean_logits
-from estitchup_pl.study.derived import DerivedMethod, Learnt, Member, MemberRows
+from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.model.ensembles import ensemble_of
+from estitchup_pl.study.derived import DerivedMethod, Learnt, Member, MemberRows, uncalibrated
 
 
 @dataclass
@@ -44,3 +48,9 @@ class Ensemble(DerivedMethod):
     @override
     def combine(self, rows: MemberRows, learnt: Learnt) -> Tensor:
         return mean_logits(torch.stack(list(rows.logits)))
+
+    @override
+    def classifier(self, members: Sequence[Path], learnt: Learnt, data: EmbeddingDataModule) -> EmbeddingClassifier:
+        for member in members:
+            uncalibrated(member)
+        return ensemble_of(members)

@@ -5,23 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from estitchup_pl.callbacks.taking_over import learn_from_training_rows
+from estitchup_pl.data.datamodule import EmbeddingDataModule
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.model.calibrators import Calibrator
+from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.model.decision import Decision
+from estitchup_pl.model.ensembles import EnsembleNetwork
+from estitchup_pl.model.scaling import ModalityScaling
 from estitchup_pl.model.scores import (
     LogitScore,
     Mahalanobis,
     NearestMean,
     NeighborDistance,
     NoneScore,
+    ScaledScore,
     SumOfScores,
 )
-from estitchup_pl.study.derived import DerivedMethod, Learnt, Member, MemberRows, pooled
+from estitchup_pl.study.derived import DerivedMethod, Learnt, Member, MemberRows, pooled, uncalibrated
 from estitchup_pl.study.scaled_rows import ScaledRows
 
 _DISTANCES: Final = (NeighborDistance, NearestMean, Mahalanobis)
@@ -83,6 +91,22 @@ class Decided(DerivedMethod):
         scores: Tensor = score(*self._arguments(score, rows, logits, learnt))
         return scores
 
+    @override
+    def classifier(self, members: Sequence[Path], learnt: Learnt, data: EmbeddingDataModule) -> EmbeddingClassifier:
+        model = uncalibrated(members[0])
+        model.decision = Decision(self._calibrator(learnt), self._score_for(model, learnt, data))
+        return model
+
+    def _score_for(self, model: EmbeddingClassifier, learnt: Learnt, data: EmbeddingDataModule) -> NoneScore | None:
+        """The score with all that it has learnt; of an ensemble it sees embeddings as the first member scales them."""
+        if self.score is None:
+            return None
+        own, scale = deepcopy(self.score), member_scaling(model)
+        score = own if scale is model.scale or isinstance(own, LogitScore) else ScaledScore.of(own, scale)
+        learn_from_training_rows(score, model, data)
+        own.load_state_dict(own.state_dict() | _of_part(learnt, "score"))
+        return score
+
     def _moments(self, unfitted: NoneScore, repeats: Sequence[MemberRows], learnt: Learnt) -> dict[str, Tensor]:
         """What the score learns from validation rows, the mean over the splits."""
         found: list[dict[str, Tensor]] = []
@@ -100,12 +124,19 @@ class Decided(DerivedMethod):
         return embeddings, logits
 
     def _calibrated(self, logits: Tensor, learnt: Learnt) -> Tensor:
-        if self.calibrator is None:
+        calibrator = self._calibrator(learnt)
+        if calibrator is None:
             return logits
-        calibrator = deepcopy(self.calibrator)
-        calibrator.load_state_dict(_of_part(learnt, "calibrator"))
         calibrated: Tensor = calibrator(logits)
         return calibrated.float()
+
+    def _calibrator(self, learnt: Learnt) -> Calibrator | None:
+        """The calibrator with what it has learnt."""
+        if self.calibrator is None:
+            return None
+        calibrator = deepcopy(self.calibrator)
+        calibrator.load_state_dict(_of_part(learnt, "calibrator"))
+        return calibrator
 
 
 def fitted_score(score: NoneScore, rows: MemberRows) -> NoneScore:
@@ -157,6 +188,14 @@ class KnownScore(NoneScore):
             own.fit(train.embeddings, train.labels)
             known[key] = (own.natural if kind == "natural" else own)(self.scaled.evaluated, logits)
         return known[key]
+
+
+def member_scaling(model: EmbeddingClassifier) -> ModalityScaling:
+    """Scaling of a classifier; of an ensemble that leaves embeddings to its members, that of the first one."""
+    network, scale = model.network, model.scale
+    while isinstance(network, EnsembleNetwork) and set(scale.kinds.values()) == {"none"}:
+        scale, network = network.first_scale, network.members[0]
+    return scale
 
 
 def _of_part(learnt: Learnt, part: str) -> dict[str, Tensor]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from estitchup_pl.data.datamodule import EmbeddingDataModule
+from estitchup_pl.errors import ConfigError
+from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.study.methods import Method
 from estitchup_pl.study.scaled_rows import ScaledRows
 
@@ -101,8 +105,47 @@ class DerivedMethod(Method):
         """
         return []
 
+    def used(self, learnt: Learnt) -> Sequence[Member]:
+        """The members that one classifier is made of; all of them unless a subclass chooses.
+
+        Args:
+            learnt: What :meth:`learn` returned.
+        """
+        return self.members
+
+    def classifier(self, members: Sequence[Path], learnt: Learnt, data: EmbeddingDataModule) -> EmbeddingClassifier:
+        """Make one classifier of this method, with its decision but for the threshold.
+
+        Args:
+            members: Checkpoints of the members that are :meth:`used`.
+            learnt: What :meth:`learn` returned.
+            data: The rows that the members were trained on.
+
+        Raises:
+            ConfigError: If there can be none, which is so unless a subclass says otherwise.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} does not say how its members become one classifier, so no checkpoint can be made "
+            "of it: choose another method, or implement `classifier`"
+        )
+
 
 def pooled(repeats: Sequence[MemberRows]) -> tuple[list[Tensor], Tensor]:
     """Logits of each member, and labels, of the rows of all threshold splits, one split after another."""
     logits = [torch.cat(parts) for parts in zip(*(rows.logits for rows in repeats), strict=True)]
     return logits, torch.cat([rows.labels for rows in repeats])
+
+
+def uncalibrated(checkpoint: Path) -> EmbeddingClassifier:
+    """Load the classifier of a member whose logits are to be calibrated, or averaged with others.
+
+    Raises:
+        ConfigError: If it has a calibrator, which works on its logits alone.
+    """
+    model = EmbeddingClassifier.load_from_checkpoint(checkpoint, map_location="cpu")
+    if model.decision.calibrator is not None:
+        raise ConfigError(
+            "a member is calibrated by itself, and one checkpoint calibrates once: derive the calibrated method from "
+            "one that is not, and averages from such as well"
+        )
+    return model

@@ -63,7 +63,7 @@ def _complete(config: StudyConfig, folder: StudyFolder, report: Reporter) -> Stu
     folder.write_header(study.header())
     with Crew(config) as crew:
         for stage in (selection, thresholds, final):
-            _run(stage, study, report, crew)
+            run_stage(stage, study, report, crew)
     folder.write_table("results.parquet", evaluate(folder, study.metrics))
     runs = [(name, trial) for name in config.methods for trial in range(config.trials)]
     lost = [f"{name}, trial {trial}" for name, trial in runs if folder.record(name, trial).diverged]
@@ -72,7 +72,15 @@ def _complete(config: StudyConfig, folder: StudyFolder, report: Reporter) -> Stu
     return folder
 
 
-def _run(stage: Stage, study: Study, report: Reporter, crew: Crew) -> None:
+def run_stage(stage: Stage, study: Study, report: Reporter, crew: Crew) -> None:
+    """Run a stage of a study, or what is missing of it.
+
+    Args:
+        stage: The stage.
+        study: The study.
+        report: Told of the progress.
+        crew: The processes that fit.
+    """
     if jobs := list(stage.jobs(study)):
         tick = report(stage, len(jobs), stage.epochs(study.config))
         crew.fit(study, stage, jobs, tick)

@@ -8,8 +8,10 @@ from typing_extensions import override
 
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.model.heads import HeadSolver, LinearHead, LogisticRegression
+from estitchup_pl.model.packing import class_path
 from estitchup_pl.model.scaling import Scaling, check_scaling
-from estitchup_pl.study.methods import Grid, Predictor, RowsMethod, TrainingRows
+from estitchup_pl.study.building import Description
+from estitchup_pl.study.methods import MODEL, Grid, Predictor, RowsMethod, TrainingRows
 
 
 @dataclass
@@ -37,7 +39,19 @@ class HeadMethod(RowsMethod):
         return common if self.scaling is None else EmbeddingClassifier(scaling=self.scaling)
 
     @override
+    def description(self, common: Description) -> Description:
+        scaling = self.scaling or common["init_args"]["scaling"]
+        return {
+            "class_path": MODEL,
+            "init_args": {"network": {"class_path": class_path(LinearHead)}, "scaling": scaling},
+        }
+
+    @override
     def fit(self, rows: TrainingRows, seed: int) -> Predictor:
+        return self.network(rows, seed)
+
+    @override
+    def network(self, rows: TrainingRows, seed: int) -> LinearHead:
         head = LinearHead(rows.embeddings.shape[1], len(rows.class_names))
         head.load(self.solver.solve(rows.embeddings, rows.labels))
         return head

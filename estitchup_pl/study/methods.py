@@ -13,13 +13,13 @@ from itertools import product
 from typing import Any, Final, NamedTuple
 
 from lightning.pytorch import Callback
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from estitchup_pl.callbacks import Augmentation, LabelSoftening
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.model.classifier import EmbeddingClassifier
-from estitchup_pl.study.building import Plain, Values, build, spelled_out
+from estitchup_pl.study.building import Description, Plain, Values, build, spelled_out
 
 Predictor = Callable[[Tensor], Tensor]
 """Maps scaled float32 embeddings ``(rows, dim)`` to logits ``(rows, classes)``."""
@@ -80,6 +80,20 @@ class FittedMethod(Method):
             common: That of the study.
         """
 
+    def description(self, common: Description) -> Description:
+        """Describe the classifier that a fit of this method gives, in plain values.
+
+        Args:
+            common: Description of that of the study.
+
+        Raises:
+            ConfigError: If it gives none, which is so unless a subclass says otherwise.
+        """
+        raise ConfigError(
+            f"a fit of {type(self).__name__} is no classifier of this package, so no checkpoint can be made of it: "
+            "choose among networks, linear heads (HeadMethod) and what is made of them"
+        )
+
 
 class RowsMethod(FittedMethod):
     """A method that is fitted on all training rows at once; subclass it and implement :meth:`fit`.
@@ -107,6 +121,14 @@ class RowsMethod(FittedMethod):
             rows: What to fit on.
             seed: Seed of whatever is drawn.
         """
+
+    def network(self, rows: TrainingRows, seed: int) -> nn.Module:
+        """Fit once, as :meth:`fit` does, to the network of the classifier that :meth:`description` describes.
+
+        Raises:
+            ConfigError: If there is none, which is so unless a subclass says otherwise.
+        """
+        raise ConfigError(f"{type(self).__name__} has no network: it gives no classifier of this package")
 
 
 @dataclass
@@ -136,6 +158,10 @@ class NetworkMethod(FittedMethod):
     @override
     def scaled_by(self, common: EmbeddingClassifier) -> EmbeddingClassifier:
         return self.make_model()
+
+    @override
+    def description(self, common: Description) -> Description:
+        return spelled_out(self.model, MODEL)
 
     @override
     def check(self) -> None:

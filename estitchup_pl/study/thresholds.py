@@ -17,7 +17,6 @@ from estitchup_pl.functional import HEURISTICS, acceptance, threshold_interval
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.derived import DerivedMethod, Learnt
 from estitchup_pl.study.deriving import keep_derived, member_rows
-from estitchup_pl.study.final import FinalFits
 from estitchup_pl.study.folder import stored_probabilities
 from estitchup_pl.study.stage import Fit, FitStage, Job, Logits
 from estitchup_pl.study.study import LEARNT, Study
@@ -57,7 +56,7 @@ class Thresholds(FitStage):
     def keep(self, study: Study, fit: Fit) -> None:
         job = fit.job
         own = study.trials.division(self, job.trial, job.division).class_names
-        names = study.trials.division(FinalFits(), job.trial).class_names
+        names = study.trials.class_names(job.trial)
         study.keep_logits(self, fit if fit.diverged else replace(fit, logits=widened(fit.logits, own, names)))
 
     @override
@@ -110,7 +109,7 @@ class Thresholds(FitStage):
     @override
     def labels(self, study: Study, trial: int, division: int) -> Tensor:
         rows = study.trials.division(self, trial, division)
-        names = study.trials.division(FinalFits(), trial).class_names
+        names = study.trials.class_names(trial)
         labels = torch.from_numpy(study.trials.labels.index(names)[rows.evaluated])
         return labels.where(rows.labels != NONE, NONE)
 

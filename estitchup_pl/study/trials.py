@@ -98,6 +98,14 @@ class Trials:
             if (unlabelled := rows[self.labels.codes[rows] == NONE]).size:
                 raise SplitError(f"{split}: row {unlabelled[0]} {part} and has no label")
 
+    def class_names(self, trial: int) -> list[str]:
+        """Classes of the final fit of a trial, in the order of its logits."""
+        return self.labels.present(self.training_rows(trial))
+
+    def training_rows(self, trial: int) -> Rows:
+        """Rows of the final fit of a trial, ascending."""
+        return np.sort(self._split.for_trial(trial).assign(self.store, self.labels).train)
+
     def gather(self, rows: Rows) -> dict[str, npt.NDArray[Any]]:
         """Embeddings ``(rows, dim)`` of the chosen modalities as the store has them, by name."""
         return {name: self.store.gather(rows, [name]) for name in self.config.modalities or self.store.modalities}

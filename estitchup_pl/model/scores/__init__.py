@@ -3,6 +3,7 @@
 from estitchup_pl.model.scores.base import NoneScore
 from estitchup_pl.model.scores.distances import Mahalanobis, NearestMean, NeighborDistance, RelativeMahalanobis
 from estitchup_pl.model.scores.logits import Disagreement, Energy, Entropy, LogitScore, MaxLogit, MaxProbability
+from estitchup_pl.model.scores.scaled import ScaledScore
 from estitchup_pl.model.scores.sums import SumOfScores
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "NeighborDistance",
     "NoneScore",
     "RelativeMahalanobis",
+    "ScaledScore",
     "SumOfScores",
 ]
