@@ -55,6 +55,7 @@ class Comparison:
         chosen: For each method and trial the hyperparameters that were chosen, by name.
         threshold_intervals: For each method and trial, by heuristic, how far its threshold can be trusted: ``low``,
             ``high``, ``none_rows``, ``none_classes``.
+        compared: For each method that chooses among others and each trial its candidates, see ``RunRecord.selection``.
         higher_is_better: Whether a higher value of a metric is better, None where neither is; by the metric's name.
     """
 
@@ -69,6 +70,7 @@ class Comparison:
     chosen: dict[str, list[dict[str, Any]]]
     higher_is_better: Mapping[str, bool | None] = field(default_factory=dict)
     threshold_intervals: Mapping[str, list[dict[str, dict[str, float]]]] = field(default_factory=dict)
+    compared: Mapping[str, list[list[dict[str, Any]]]] = field(default_factory=dict)
 
     def trials_of(self, method: str, metric: str) -> Floats:
         """Values of a metric, one a trial, ``(trials,)``."""
@@ -145,6 +147,7 @@ class Comparison:
             CONVERGENCE: {method: _moments(self.trials_of(method, CONVERGENCE)) for method in self.methods},
             "further": {method: self._numbers(method, self.further) for method in self.methods},
             "chosen": self.chosen,
+            "compared": dict(self.compared),
             "paper": {"table1": paper.TABLE_1, "table2": paper.TABLE_2, "table3": paper.TABLE_3}
             if self.beside_paper
             else None,

@@ -72,6 +72,11 @@ class Run:
     train_counts: dict[str, int]
 
     @property
+    def choice(self) -> list[dict[str, Any]]:
+        """What a method that chooses among others has chosen among, the best first; empty for all other methods."""
+        return [entry for entry in self.record.selection if "chosen" in entry]
+
+    @property
     def hyperparameters(self) -> dict[str, Any]:
         """What was chosen or fitted in this trial, by name."""
         return {**self.record.chosen, **self.record.parameters}

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+import numpy as np
+
 from estitchup_pl.functional import FEW_NONE_ROWS, HEURISTICS
 from estitchup_pl.report import paper
 from estitchup_pl.report.averages import mean_over_trials, spread_over_trials
@@ -41,6 +43,7 @@ def all_tables(study: Comparison) -> list[TextTable]:
         convergence(study),
         further(study),
         chosen(study),
+        choices(study),
     ]
     return [table for table in tables if any(cell not in _EMPTY for row in table.rows for cell in row[1:])]
 
@@ -242,6 +245,26 @@ def chosen(study: Comparison) -> TextTable:
         tuple(
             (method, *map(_values_text, study.chosen[method])) for method in study.methods if any(study.chosen[method])
         ),
+    )
+
+
+def choices(study: Comparison) -> TextTable:
+    """What each method that chooses has chosen among, and in how many trials it took which."""
+    rows = []
+    for method, trials in study.compared.items():
+        for name in dict.fromkeys(entry["method"] for entries in trials for entry in entries):
+            entries = [entry for trial in trials for entry in trial if entry["method"] == name]
+            taken = sum(entry["chosen"] for entry in entries)
+            if taken or len(entries) == len(trials):  # an average of other methods in each trial is rare
+                means = (number(float(np.mean([entry[key] for entry in entries]))) for key in ("score", "ece"))
+                rows.append((method, name, *means, f"{taken} of {len(trials)}"))
+    return TextTable(
+        "choices",
+        "Choices among methods",
+        "What was chosen among on the validation rows of the threshold splits, the best first: the mean target over "
+        "trials, the calibration error on known rows, which decides among equals, and in how many trials it was taken.",
+        ("Method", "Candidate", "Target", "ECE, known", "Chosen in"),
+        tuple(rows),
     )
 
 

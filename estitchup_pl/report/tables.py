@@ -72,4 +72,5 @@ def tables_of(study: StudyRuns) -> StudyTables:
         {method: [run.hyperparameters for run in study.of(method)] for method in study.methods},
         study.header.get("metrics", {}),
         {method: [run.record.threshold_intervals for run in study.of(method)] for method in study.methods},
+        {method: trials for method in study.methods if all(trials := [run.choice for run in study.of(method)])},
     )

@@ -14,6 +14,7 @@ from small import digits_config, method
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.errors import ConfigError
+from estitchup_pl.report import study_tables
 from estitchup_pl.study import Candidate, StudyFolder, run_study, select
 
 
@@ -132,3 +133,18 @@ def test_no_test_row_has_a_part_in_the_choice(folder: StudyFolder, tmp_path):
     written = (folder.run_path("Chosen", 0) / "threshold.json").stat().st_mtime_ns
     assert all(file.stat().st_mtime_ns > written for file in files)
     assert note["parameters"]["chosen"] == folder.record("Chosen", 0).parameters["chosen"]
+
+
+def test_the_report_says_in_how_many_trials_which_was_chosen(folder: StudyFolder):
+    tables = study_tables(folder)
+    (table,) = [table for table in tables.tables() if table.key == "choices"]
+    chosen = [folder.record("Chosen", trial).parameters["chosen"] for trial in (0, 1)]
+    selections = [folder.record("Chosen", trial).selection for trial in (0, 1)]
+    for chooser, candidate, score, ece, taken in table.rows:
+        entries = [entry for entries in selections for entry in entries if entry["method"] == candidate]
+        assert chooser == "Chosen"
+        assert taken == f"{chosen.count(candidate)} of 2"
+        assert float(score) == pytest.approx(np.mean([entry["score"] for entry in entries]), abs=1e-4)
+        assert float(ece) == pytest.approx(np.mean([entry["ece"] for entry in entries]), abs=1e-4)
+    assert {"Control", "Sum", "Scaled", "Regression", *chosen} <= {row[1] for row in table.rows}
+    assert tables.to_json()["compared"] == {"Chosen": selections}
