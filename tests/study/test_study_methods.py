@@ -136,7 +136,7 @@ def test_a_configuration_comes_back_from_plain_values():
         (method("Decided", base="Control"), "Decided changes nothing"),
         (method("Decided", base="Control", score="SumOfScore"), "did you mean 'SumOfScores'"),
         (method("Chosen", methods=[]), "expected at least one each"),
-        (method("Chosen", methods=["Control"], target="auprc"), r"^methods\.A: target: .*did you mean 'aupr'"),
+        (method("Chosen", methods=["Control"], target="auprr"), r"^methods\.A: target: .*did you mean 'aupr'"),
         ({"model": {"networks": 3}}, r"^methods\.A\.model: .*'networks' is not accepted; did you mean 'network'"),
         ({"callbacks": [STITCH], "grid": {"alfa": [1.0]}}, r"methods\.A\.grid.*'alfa'; did you mean 'alpha'"),
         ({"callbacks": [STITCH], "grid": {"loss.alpha": [1.0]}}, "nothing in this method takes 'loss.alpha'"),
@@ -193,7 +193,7 @@ def test_contradictions_are_told(options: dict[str, Any], message: str, tmp_path
 def test_impossible_selections_are_told(tmp_path: Path):
     with pytest.raises(ConfigError, match="fraction must lie between"):
         SelectionConfig(fraction=1.0)
-    for metric, message in (("auprc", "did you mean 'aupr'"), ("accuracy", "no metric 'accuracy' that needs no thr")):
+    for metric, message in (("auprr", "did you mean 'aupr'"), ("accuracy", "no metric 'accuracy' that needs no thr")):
         with pytest.raises(ConfigError, match=message):
             study(tmp_path, selection=SelectionConfig(metric=metric))
 

@@ -128,7 +128,7 @@ def test_a_signal_ends_every_process(tmp_path: Path, number: signal.Signals, sta
     )
     try:
         # Candidates are short, so what is written last of them was written by workers that fit the next stage now.
-        _wait_for(lambda: len(list(tmp_path.glob("out/runs/*/*/selection/*.json"))) == 4, 120)
+        _wait_for(lambda: len(list(tmp_path.glob("out/runs/*/*/selection/*.json"))) == 4, 200)
         ours = [one for one in psutil.process_iter() if os.getsid(one.pid) == process.pid]
         assert len(ours) >= 3
         if number is signal.SIGINT:

@@ -146,9 +146,11 @@ def test_a_store_whose_labels_are_no_text_is_told(tmp_path):
     items = pa.table({"id": ["a", "b"], "label": ["x", "y"]})
     store = EmbeddingStore.create(tmp_path / "store", items, {"v": np.ones((2, 3), np.float32)})
     _not_text(tmp_path / "store" / "items.parquet")
-    for read in (lambda: store.column("label"), lambda: store.items, store.verify):
+    for read in (lambda: store.column("label"), lambda: store.items):
         with pytest.raises(StoreError, match=r"items\.parquet: .*UTF"):
             read()
+    with pytest.raises(StoreError, match=r"items\.parquet: changed since it was written"):
+        store.verify()
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"format_version": ' + "[" * 100_000])
