@@ -62,6 +62,28 @@ def test_the_penalty_is_the_best_of_the_path_up_to_the_first_rise_on_rows_that_n
     assert choose_penalty(embeddings, labels, penalties, folds=3) == penalties[best]
 
 
+def test_no_penalty_is_judged_by_fits_that_end_too_soon() -> None:
+    generator = np.random.default_rng(0)
+    labels = torch.arange(400) % 20
+    means = generator.normal(0, 1, (20, 120))
+    rows = torch.from_numpy(means[labels] + generator.normal(0, 2.5, (400, 120))).float()
+    rows = torch.nn.functional.normalize(rows, dim=-1)
+    penalties = [float((rows - rows.mean(0)).square().sum(-1).mean()) * 10 ** (-step / 2) for step in range(9)]
+    fold = torch.empty(400, dtype=torch.int64)
+    fold[labels.argsort(stable=True)] = torch.arange(400) % 4
+
+    def loss(penalty: float) -> float:
+        total = 0.0
+        for held_out in (fold == number for number in range(4)):
+            fitted = fit_logistic_regression(rows[~held_out], labels[~held_out], penalty, tolerance=1e-10)
+            total += float(torch.nn.functional.cross_entropy(scores(fitted, rows[held_out]), labels[held_out]))
+        return total
+
+    losses = [loss(penalty) for penalty in penalties[-3:]]
+    assert losses == sorted(losses, reverse=True)  # found by fits that go on to the end
+    assert choose_penalty(rows, labels, penalties) == penalties[-1]
+
+
 def test_the_choice_depends_neither_on_units_nor_on_where_the_rows_lie() -> None:
     embeddings, labels = blobs(90, 5, 3, spread=3.0)
     choice = choose_penalty(embeddings, labels)
