@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from estitchup_pl.data import EmbeddingDataModule
     from estitchup_pl.model import EmbeddingClassifier, EmbeddingMLP
     from estitchup_pl.store import EmbeddingStore
+    from estitchup_pl.training import train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "EmbeddingMLP",
     "EmbeddingStore",
     "__version__",
+    "train",
 ]
 
 _PLACES = {
@@ -32,6 +34,7 @@ _PLACES = {
     "EmbeddingDataModule": "data",
     "EmbeddingMLP": "model",
     "EmbeddingStore": "store",
+    "train": "training",
 }
 
 

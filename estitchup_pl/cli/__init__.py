@@ -18,6 +18,7 @@ from estitchup_pl.errors import ConfigError, EstitchupError, did_you_mean
 from estitchup_pl.stopping import Stopped, stoppable
 
 COMMANDS: Final = {
+    "train": ("estitchup_pl.cli.train", "make a model of a table of items, or of a store, in one command"),
     "fit": ("estitchup_pl.cli.lightning", "train a classifier on a store's embeddings"),
     "validate": ("estitchup_pl.cli.lightning", "evaluate a checkpoint on the validation rows"),
     "test": ("estitchup_pl.cli.lightning", "evaluate a checkpoint on the test rows"),

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     console = Console(stderr=True)
     if missing := missing_libraries():
         console.print(missing, highlight=False, markup=False)
-    with _quiet_lightning(), _progress(console) as report:
+    with quiet_lightning(), progress(console) as report:
         run_study(config, folder, report)
     _print_report(config, folder)
     return 0
@@ -70,7 +70,7 @@ def _print_report(config: StudyConfig, folder: StudyFolder) -> None:
 
 
 @contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Without what Lightning says about every single fit."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
@@ -84,7 +84,7 @@ def _quiet_lightning() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress(console: Console) -> Iterator[Reporter]:
+def progress(console: Console) -> Iterator[Reporter]:
     """A bar for each stage on a terminal; a line for each stage elsewhere."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bars = Progress(*columns, TimeRemainingColumn(), console=console)

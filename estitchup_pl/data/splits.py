@@ -219,26 +219,46 @@ class FoldSplit(SplitProtocol):
     A study with as many trials as folds evaluates each row once, by a fit that has not seen it. Rows of one class are
     spread evenly over the folds.
 
+    With ``held_out`` some classes are unknown in each fold, others in each for as long as there are any: their rows do
+    not train, and those of the fold are "none". So how "none" is told is measured too, each row still evaluated once.
+
     Attributes:
         folds: Number of folds, at least 2.
         fold: The fold that is evaluated, from 0.
+        held_out: Classes with two rows or more that are not trained on: their number, or as a float their share.
     """
 
     folds: int = 5
     fold: int = 0
+    held_out: int | float = 0
 
     def __post_init__(self) -> None:
         if self.folds < 2 or not 0 <= self.fold < self.folds:
             raise ConfigError(f"expected at least 2 folds and a fold below them, got {self.folds} and {self.fold}")
+        if self.held_out:
+            check_held_out(self.held_out)
 
     @override
     def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
         shuffled = split_generator("folds").permutation(labels.labelled)
         by_class = shuffled[np.argsort(labels.codes[shuffled], kind="stable")]
         train, evaluated = np.delete(by_class, slice(self.fold, None, self.folds)), by_class[self.fold :: self.folds]
+        train = train[~np.isin(labels.codes[train], self._removed(labels))]
         if not evaluated.size:
             raise SplitError(f"{self.folds} folds of {labels.labelled.size} labelled rows: some are empty; take fewer")
         return Split(np.sort(train), np.sort(evaluated), np.sort(evaluated))
+
+    def _removed(self, labels: StoreLabels) -> Rows:
+        """Classes that are unknown in this fold."""
+        if not self.held_out:
+            return np.empty(0, dtype=np.int64)
+        codes, counts = np.unique(labels.codes[labels.labelled], return_counts=True)
+        several = split_generator("fold classes").permutation(codes[counts > 1])
+        share = isinstance(self.held_out, float)
+        count = max(1, round(self.held_out * several.size)) if share else int(self.held_out)
+        if several.size <= count:
+            raise SplitError(f"cannot hold out {count} of the {several.size} classes with two rows: lower held_out")
+        return np.roll(several, -self.fold * count)[:count]
 
     @override
     def for_trial(self, trial: int) -> FoldSplit:

@@ -24,6 +24,7 @@ from estitchup_pl.cli.queue import queue_parser
 from estitchup_pl.cli.report import report_parser
 from estitchup_pl.cli.store import store_parser
 from estitchup_pl.cli.study import study_parser
+from estitchup_pl.cli.train import train_parser
 
 OPTION = re.compile(r"^  (--[\w.+-]+)(?:[ =][A-Z=]+)?  +.*?(?: \[(.*)\])?$", re.MULTILINE)
 SLOW = {"torch", "lightning", "jsonargparse", "numpy", "pyarrow", "sklearn", "rich"}
@@ -59,6 +60,7 @@ def parser_of(topic: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentP
         "queue": queue_parser,
         "report": report_parser,
         "study": study_parser,
+        "train": train_parser,
     }
     return parsers[command]() if command in parsers else training_parser(command, monkeypatch)
 
