@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -22,6 +23,12 @@ from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.study.derived import DerivedMethod, Learnt, Member, MemberRows
 from estitchup_pl.study.evaluation import Criterion, study_metrics
 
+TEST_TO_TRAIN = 3 / 7
+"""Rows of a threshold split that validate, for each that trains; see :func:`standard_error`."""
+
+CLEARLY_WORSE = 2.0
+"""Standard errors by which a candidate must be worse calibrated than another to be dropped for it."""
+
 LEAST_SCORE = 1e-7
 """Scores of "none" are kept this far from 0 and 1, so that their log odds are finite."""
 
@@ -33,11 +40,13 @@ class Candidate:
     Attributes:
         name: Its name.
         scores: Its target on each threshold split.
-        ece: Calibration error of its confidence on known rows, in ``[0, 1]``.
+        eces: Calibration error of its confidence on the known rows of each, in ``[0, 1]``.
+        ece: The same on the known rows of all splits together.
     """
 
     name: str
     scores: tuple[float, ...]
+    eces: tuple[float, ...]
     ece: float
 
     @property
@@ -46,33 +55,58 @@ class Candidate:
         return float(np.mean(self.scores))
 
     def error_to(self, other: Candidate) -> float:
-        """Standard error of the mean difference of two targets, split by split; 0 where there is one split alone."""
-        differences = np.subtract(self.scores, other.scores)
-        return float(differences.std(ddof=1) / math.sqrt(differences.size)) if differences.size > 1 else 0.0
+        """Standard error of the difference of two mean targets."""
+        return standard_error(np.subtract(self.scores, other.scores))
+
+
+def standard_error(differences: npt.NDArray[np.float64]) -> float:
+    """Standard error of the mean difference of two candidates over random splits (Nadeau & Bengio, 2003).
+
+    Differences are taken split by split: what is hard in one split is so for all. The splits share rows, so the error
+    does not fall with their number alone: the share of rows that validate stands beside it.
+
+    Args:
+        differences: One a split, ``(splits,)``.
+
+    Returns:
+        The error; 0 where there is one split alone.
+
+    Example:
+        >>> round(standard_error(np.array([0.01, 0.03])), 4)
+        0.0136
+    """
+    if differences.size < 2:
+        return 0.0
+    return float(differences.std(ddof=1) * math.sqrt(1 / differences.size + TEST_TO_TRAIN))
 
 
 def select(candidates: Sequence[Candidate], higher_is_better: bool = True) -> Candidate:
-    """Choose the candidate with the best mean target; among those within one standard error of it the best calibrated.
+    """Choose among candidates by their target; among equals by calibration, and else the one that comes first.
 
-    The standard error is that of the difference, split by split: what is hard in one split is so for all candidates.
+    Equal are those whose mean target falls short of the best by no more than one standard error of the difference. Of
+    these, whatever is clearly worse calibrated on known rows than the best calibrated is dropped. Where there are few
+    validation rows much is equal, and what comes first is what one would take without looking.
 
     Args:
-        candidates: What can be chosen, each on the same splits; the first of equals is taken.
+        candidates: What can be chosen, each on the same splits.
         higher_is_better: Whether the greatest target is the best, or the least.
 
     Raises:
         ConfigError: If no candidate has a target.
 
     Example:
-        >>> best = Candidate("best", (0.7, 0.9), ece=0.05)
-        >>> select([Candidate("worse in both", (0.6, 0.8), ece=0.01), best]).name
+        >>> best = Candidate("best", (0.7, 0.9), (0.1, 0.1), 0.1)
+        >>> select([Candidate("first", (0.6, 0.8), (0.1, 0.1), 0.1), best]).name  # in both splits
         'best'
-        >>> select([Candidate("no worse", (0.75, 0.8), ece=0.01), best]).name  # 0.025 less, and its error is 0.075
-        'no worse'
+        >>> first = Candidate("first", (0.75, 0.8), (0.1, 0.1), 0.1)  # 0.025 less, with an error of 0.1
+        >>> select([first, best]).name
+        'first'
     """
     best = best_of(candidates, higher_is_better)
     equals = [one for one in candidates if abs(best.score - one.score) <= one.error_to(best)]
-    return min(equals, key=lambda candidate: (candidate.ece, abs(best.score - candidate.score)))
+    sure = min(equals, key=lambda one: one.ece)
+    margins = (CLEARLY_WORSE * standard_error(np.subtract(one.eces, sure.eces)) for one in equals)
+    return next(one for one, margin in zip(equals, margins, strict=True) if one.ece - sure.ece <= margin)
 
 
 def best_of(candidates: Sequence[Candidate], higher_is_better: bool = True) -> Candidate:
@@ -96,7 +130,8 @@ class Chosen(DerivedMethod):
     scores of "none". No test row is looked at.
 
     Args:
-        methods: Names of the methods to choose from.
+        methods: Names of the methods to choose from. Where validation rows cannot tell, the first is taken: begin with
+            those that you would trust without looking.
         target: Metric to choose by: any of :func:`~estitchup_pl.study.study_metrics` that needs no threshold.
         average: Methods that are averaged at most; 1 for no averages.
 
@@ -189,7 +224,8 @@ class Chosen(DerivedMethod):
         outputs = [(average.logits(rows).sigmoid(), rows.labels, average.none_scores(rows)) for rows in repeats]
         scores = tuple(self.criterion.score(*output) for output in outputs)
         name = " + ".join(self.methods[member] for member in average.members.tolist())
-        return Candidate(name, scores, _ece_of_known(outputs))
+        eces = tuple(_ece_of_known([output]) for output in outputs)
+        return Candidate(name, scores, eces, _ece_of_known(outputs))
 
 
 @dataclass(frozen=True)

@@ -265,7 +265,10 @@ def test_class_names_that_yaml_takes_for_something_else_are_asked_for_in_quotes(
         ("- 1\n", "broken.yaml: expected options"),
         ("trainer:\n  max_epochs: many\n", 'broken.yaml, line 2: expected a whole number or null, got "many"'),
         ("trainer:\n  logger: {class_path: CSVLoger}\n", "broken.yaml, line 2: there is no class 'CSVLoger'"),
-        ("model: {init_args: {scaling: l3}}\n", "broken.yaml, line 1: expected one of none, l2, standardize, centered_l2, got 'l3'"),
+        (
+            "model: {init_args: {scaling: l3}}\n",
+            "broken.yaml, line 1: expected one of none, l2, standardize, centered_l2, got 'l3'",
+        ),
     ],
 )
 def test_a_broken_file_is_named_with_its_line(run: Run, tmp_path: Path, text: str, said: str) -> None:

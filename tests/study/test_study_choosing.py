@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import oracles
@@ -18,32 +19,42 @@ from estitchup_pl.report import study_tables
 from estitchup_pl.study import Candidate, StudyFolder, run_study, select
 
 
+def candidate(name: str, scores: Sequence[float], eces: Sequence[float] = (0.1, 0.1, 0.1)) -> Candidate:
+    return Candidate(name, tuple(scores), tuple(eces), float(np.mean(eces)))
+
+
 def test_the_best_is_taken_where_it_is_better_in_every_split():
-    candidates = [Candidate("a", (0.5, 0.6, 0.7), 0.0), Candidate("b", (0.51, 0.61, 0.71), 0.5)]
+    candidates = [candidate("a", (0.5, 0.6, 0.7)), candidate("b", (0.51, 0.61, 0.71), (0.5, 0.5, 0.5))]
     assert select(candidates).name == "b"
     assert select(candidates[::-1]).name == "b"
     assert select(candidates, higher_is_better=False).name == "a"
 
 
-def test_among_equals_within_one_standard_error_of_the_difference_the_best_calibrated_is_taken():
-    best = Candidate("best", (0.9, 0.5, 0.7), 0.05)
-    differences = np.array([0.04, -0.02, 0.01])
-    error = differences.std(ddof=1) / math.sqrt(3)
-    assert differences.mean() < error  # 0.01 less, 0.0173
-    equal = Candidate("equal", tuple(np.array(best.scores) - differences), 0.04)
+def test_among_equals_within_one_standard_error_of_the_difference_the_first_is_taken():
+    best, differences = candidate("best", (0.9, 0.5, 0.7)), np.array([0.05, -0.02, 0.03])
+    error = differences.std(ddof=1) * math.sqrt(1 / 3 + 3 / 7)  # Nadeau and Bengio's: 0.0315
+    equal = candidate("equal", np.array(best.scores) - differences)  # 0.02 less
     assert equal.error_to(best) == pytest.approx(error)
-    assert select([best, equal]).name == "equal"
-    assert select([best, Candidate("worse calibrated", equal.scores, 0.06)]).name == "best"
-    lower = Candidate("lower", tuple(np.array(best.scores) - differences - 0.01), 0.01)  # 0.02 less
-    assert select([best, lower]).name == "best"
-    assert select([best, lower, equal]).name == "equal"
+    assert [select(pair).name for pair in ([best, equal], [equal, best])] == ["best", "equal"]
+    lower = candidate("lower", np.array(best.scores) - differences - 0.02)  # 0.04 less
+    assert select([lower, best]).name == "best"
+    assert select([lower, equal, best]).name == "equal"
+
+
+def test_among_equals_what_is_clearly_worse_calibrated_is_dropped():
+    scores, sure = (0.9, 0.5, 0.7), candidate("sure", (0.9, 0.5, 0.7), (0.1, 0.12, 0.11))
+    differences = np.array([0.02, 0.06, 0.04])  # 0.04 worse, with an error of 0.0175
+    assert select([candidate("worse", scores, np.array(sure.eces) + differences), sure]).name == "sure"
+    assert select([candidate("hardly", scores, np.array(sure.eces) + differences - 0.01), sure]).name == "hardly"
+    better = candidate("better target", np.array(scores) + 0.01, np.array(sure.eces) + differences)
+    assert select([sure, better]).name == "better target"
 
 
 def test_one_split_has_no_error_and_undefined_targets_are_left_out():
-    assert select([Candidate("a", (0.5,), 0.5), Candidate("b", (0.499,), 0.0)]).name == "a"
-    assert select([Candidate("nan", (math.nan, 1.0), 0.0), Candidate("b", (0.1, 0.2), 0.5)]).name == "b"
+    assert select([candidate("a", (0.499,), (0.1,)), candidate("b", (0.5,), (0.5,))]).name == "b"
+    assert select([candidate("nan", (math.nan, 1.0), (0.0, 0.0)), candidate("b", (0.1, 0.2), (0.5, 0.5))]).name == "b"
     with pytest.raises(ConfigError, match="nothing to choose from"):
-        select([Candidate("nan", (math.nan,), 0.0)])
+        select([candidate("nan", (math.nan,), (0.1,))])
 
 
 def test_the_choice_is_by_the_kept_validation_rows_and_the_record_says_among_what(folder: StudyFolder):
@@ -64,9 +75,9 @@ def test_the_choice_is_by_the_kept_validation_rows_and_the_record_says_among_wha
         assert [name for name in table if " + " in name] == [average_of(best_two)]
         best = record.selection[0]
         assert best["score"] == max(entry["score"] for entry in record.selection)
-        equals = [one for one in record.selection if best["score"] - one["score"] <= one["error"] + 1e-12]
+        equals = [one["method"] for one in record.selection if best["score"] - one["score"] <= one["error"] + 1e-12]
         (chosen,) = [entry["method"] for entry in record.selection if entry["chosen"]]
-        assert chosen == min(equals, key=lambda entry: entry["ece"])["method"]
+        assert chosen in equals
         assert record.parameters["chosen"] == chosen
         assert record.chosen == {}
 
