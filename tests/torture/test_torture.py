@@ -1,55 +1,18 @@
-"""A quick sample of each part of the torture; `make torture` runs the long versions."""
+"""The quick sample of the torture, in a process of its own.
+
+Its cases run in forked processes, and what is forked must not hold the threads that other tests have started.
+"""
 
 from __future__ import annotations
 
-import os
+import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-HERE = Path(__file__).parent
-sys.path += [str(HERE.parent / name) for name in ("embed", "study") if str(HERE.parent / name) not in sys.path]
-
-from children import Case, run_all  # noqa: E402
-from damage import damaged  # noqa: E402
-from numpy.random import default_rng  # noqa: E402
-from parts import PARTS  # noqa: E402
-from readers import READERS  # noqa: E402
-
-SAMPLES = {"inputs": 0.008, "numerics": 0.03}
-"""Share of the cases of each part that runs here; the others start commands, of which the suite has other tests."""
+SAMPLE = Path(__file__).with_name("sample.py")
 
 
-@pytest.mark.parametrize("part", SAMPLES)
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="cases run in forked processes")
-def test_a_sample_ends_as_it_should(tmp_path: Path, part: str) -> None:
-    outcomes = list(PARTS[part](SAMPLES[part], 1, tmp_path))
-    assert len(outcomes) >= len(READERS) if part == "inputs" else outcomes
-    assert [outcome for _, outcome in outcomes if not outcome.allowed] == []
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="cases run in forked processes")
-def test_what_must_not_happen_is_noticed() -> None:
-    def crash() -> None:
-        os.kill(os.getpid(), 11)
-
-    def hang() -> None:
-        __import__("time").sleep(60)
-
-    def stray() -> None:
-        raise KeyError("odd")
-
-    def greedy() -> None:
-        bytes(8 << 30)
-
-    kinds = {"right": int, "crash": crash, "hang": hang, "stray": stray, "greedy": greedy, "after": int}
-    outcomes = run_all([Case(name, run) for name, run in kinds.items()], seconds=3)
-    assert [outcome.verdict for outcome in outcomes] == ["right", "crash", "hang", "error", "error", "right"]
-
-
-def test_damage_changes_every_file() -> None:
-    for content in (b"", b"a", b"some bytes of a file", bytes(10_000)):
-        changed = {damaged(content, default_rng(seed)) for seed in range(200)}
-        assert content not in changed
-        assert len(changed) > (20 if len(content) > 1 else 1)
+def test_a_sample_of_the_torture() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(SAMPLE)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=SAMPLE.parents[2], timeout=280)
+    assert result.returncode == 0, result.stdout + result.stderr
