@@ -1,4 +1,4 @@
-"""A quick sample of each part of the torture, for `pytest tests/torture/sample.py`; `make torture` runs the long versions."""
+"""A quick sample of the torture: `pytest tests/torture/sample.py`; `make torture` runs the long versions."""
 
 from __future__ import annotations
 
