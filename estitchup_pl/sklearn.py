@@ -25,7 +25,7 @@ from estitchup_pl.errors import SplitError
 from estitchup_pl.functional import acceptance, select_threshold
 from estitchup_pl.model.calibrators import Temperature
 from estitchup_pl.model.classifier import EmbeddingClassifier
-from estitchup_pl.model.decision import Decision
+from estitchup_pl.model.decision import Decision, Decisions
 from estitchup_pl.model.networks import EmbeddingMLP
 from estitchup_pl.model.scaling import Scaling
 from estitchup_pl.model.scores import SumOfScores
@@ -136,11 +136,11 @@ class EStitchupClassifier(ClassifierMixin, BaseEstimator):
         Args:
             X: Embeddings ``(rows, columns)``.
         """
-        probabilities, none_scores = self._decided(X)
-        predicted: npt.NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
-        if self.none_label is None or np.isnan(self.threshold_):
-            return predicted
-        return np.where(1 - none_scores > self.threshold_, predicted.astype(object), self.none_label)
+        decided = self._decided(X)
+        likeliest: npt.NDArray[Any] = self.classes_[decided.probabilities.argmax(dim=1).numpy()]
+        if self.none_label is None:
+            return likeliest
+        return np.where(decided.predicted.numpy() != NONE, likeliest.astype(object), self.none_label)
 
     def predict_proba(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:  # noqa: N803
         """Probability of each class, ``(rows, classes)``, rows summing to one as scikit-learn expects.
@@ -150,10 +150,8 @@ class EStitchupClassifier(ClassifierMixin, BaseEstimator):
         Args:
             X: Embeddings ``(rows, columns)``.
         """
-        probabilities, _ = self._decided(X)
-        if len(self.classes_) == 1:
-            return np.ones((len(probabilities), 1))
-        shares: npt.NDArray[np.float64] = np.maximum(probabilities.astype(np.float64), 1e-12)
+        probabilities = self._decided(X).probabilities.double().numpy()
+        shares: npt.NDArray[np.float64] = np.maximum(probabilities, 1e-12)
         sums: npt.NDArray[np.float64] = shares.sum(axis=1, keepdims=True)
         return np.asarray(shares / sums)
 
@@ -163,15 +161,15 @@ class EStitchupClassifier(ClassifierMixin, BaseEstimator):
         Args:
             X: Embeddings ``(rows, columns)``.
         """
-        return self._decided(X)[1]
+        none_scores: npt.NDArray[np.float64] = self._decided(X).none_scores.numpy()
+        return none_scores
 
-    def _decided(self, X: npt.ArrayLike) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:  # noqa: N803
+    @torch.inference_mode()
+    def _decided(self, X: npt.ArrayLike) -> Decisions:  # noqa: N803
         check_is_fitted(self)
-        embeddings = torch.from_numpy(validate_data(self, X, dtype=np.float32, reset=False).copy())
-        with torch.inference_mode():
-            scaled = self.model_.scale(embeddings)
-            decided = self.model_.decision(scaled, self.model_(scaled))
-        return decided.probabilities.numpy(), decided.none_scores.numpy()
+        scaled = self.model_.scale(torch.from_numpy(validate_data(self, X, dtype=np.float32, reset=False).copy()))
+        decided: Decisions = self.model_.decision(scaled, self.model_.outputs(scaled))
+        return decided
 
     def _without_some_classes(self, store: EmbeddingStore, whole: Split) -> Iterator[Split]:
         labels = StoreLabels.read(store)

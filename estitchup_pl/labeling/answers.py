@@ -75,6 +75,9 @@ def compare_answers(store: EmbeddingStore, answers: Iterable[Answer]) -> LabelCh
         store: The store.
         answers: In any order; an item may be answered several times.
 
+    Raises:
+        DataError: If an answer is "none".
+
     Example:
         >>> import numpy as np, pyarrow as pa
         >>> items = pa.table({"id": ["a", "b", "c"], "label": [None, "hat", "hat"]})
@@ -89,6 +92,11 @@ def compare_answers(store: EmbeddingStore, answers: Iterable[Answer]) -> LabelCh
     before = dict(zip(ids, labels, strict=True))
     given: dict[str, list[str]] = {}
     for answer in answers:
+        if answer.label == "none":
+            raise DataError(
+                f'item {answer.id!r} is answered "none", which is what the classifier says for unknown items and no '
+                "class to train on: leave the answer empty, or name a class"
+            )
         found = given.setdefault(answer.id, [])
         if answer.label is not None and answer.label not in found:
             found.append(answer.label)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.labeling.label_studio import labeling_interface, tasks
-from estitchup_pl.store import EmbeddingStore
+from estitchup_pl.store import EmbeddingStore, flag_column
 from estitchup_pl.store.files import atomic_path
 
 TABLES: Final = (".csv", ".parquet")
@@ -37,7 +37,8 @@ def with_items(queue: pa.Table, store: EmbeddingStore, columns: Sequence[str] | 
     Raises:
         StoreError: If there is no such column.
     """
-    own = [name for name in store.column_names if name not in ("label", "split") and not name.startswith("has_")]
+    flags = {flag_column(modality) for modality in store.modalities}
+    own = [name for name in store.column_names if name not in {"label", "split", *flags}]
     names = ["id", *(name for name in (own if columns is None else columns) if name != "id")]
     items = {name: store.column(name).take(queue["row"]) for name in names}
     plain = {name: values for name, values in items.items() if columns is not None or not _is_nested(values.type)}

@@ -47,7 +47,6 @@ class Pool:
         return len(self.rows)
 
     @classmethod
-    @torch.inference_mode()
     def of_store(cls, model: EmbeddingClassifier, store: EmbeddingStore) -> Pool:
         """Take the unlabelled items of a store, and what a fitted model decides on them.
 
@@ -61,22 +60,31 @@ class Pool:
         labels = StoreLabels.read(store)
         if not labels.unlabelled.size:
             raise DataError("every item of the store has a label already, so nothing is left to ask for")
-        embeddings = scaled(model, store, labels.unlabelled)
-        decided, members = [], []
+        return cls.of_rows(model, store, labels.unlabelled, labels.labelled)
+
+    @classmethod
+    @torch.inference_mode()
+    def of_rows(cls, model: EmbeddingClassifier, store: EmbeddingStore, rows: Rows, labelled: Rows) -> Pool:
+        """Take rows of a store, and what a fitted model decides on them.
+
+        Args:
+            model: The model, in evaluation mode.
+            store: The store; it has the model's modalities.
+            rows: Rows that may be asked for, at least one.
+            labelled: Rows whose labels are known.
+
+        Raises:
+            DataError: If the store lacks a modality of the model.
+        """
+        embeddings, decided, members = scaled(model, store, rows), [], []
         for part in torch.split(embeddings, ROWS_AT_ONCE):
-            logits = model(part).float()
+            logits = model.outputs(part)
             decided.append(model.decision(part, logits))
             members.append(logits)
         probabilities, none_scores, predicted = (torch.cat(column) for column in zip(*decided, strict=True))
-        return cls(
-            torch.from_numpy(labels.unlabelled),
-            embeddings,
-            probabilities,
-            none_scores,
-            predicted,
-            scaled(model, store, labels.labelled),
-            torch.cat(members, dim=1) if members[0].ndim == 3 else None,
-        )
+        of_each = torch.cat(members, dim=1) if members[0].ndim == 3 else None
+        known = scaled(model, store, labelled)
+        return cls(torch.from_numpy(rows), embeddings, probabilities, none_scores, predicted, known, of_each)
 
 
 @torch.inference_mode()

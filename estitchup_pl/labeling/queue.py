@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -58,8 +59,7 @@ def build_queue(
     chosen: Iterable[int] = without_near_copies(pool.embeddings, order, similarity)
     if balance:
         chosen = in_turns(chosen, pool.predicted.tolist())
-    picked = [position for position, _ in zip(chosen, range(budget), strict=False)]
-    return _table(pool, class_names, torch.tensor(picked, dtype=torch.int64))
+    return _table(pool, class_names, torch.tensor(list(islice(chosen, budget)), dtype=torch.int64))
 
 
 def in_turns(positions: Iterable[int], groups: Sequence[int]) -> Iterator[int]:

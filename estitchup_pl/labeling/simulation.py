@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,8 @@ from estitchup_pl.batch import NONE
 from estitchup_pl.data import EmbeddingDataModule
 from estitchup_pl.data.splits import FixedSplit, Split, split_generator
 from estitchup_pl.errors import ConfigError, DataError
-from estitchup_pl.functional import none_score
 from estitchup_pl.functional.acquisition import without_near_copies
-from estitchup_pl.labeling.pool import Pool, gathered, scaled
+from estitchup_pl.labeling.pool import Pool, gathered
 from estitchup_pl.labeling.strategies import STRATEGIES, QueryStrategy
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.seeding import derive_seed, keyed_generator
@@ -156,24 +155,13 @@ class Simulation:
 
     def _asked(self, player: _Player, model: EmbeddingClassifier, number: int) -> Rows:
         """Rows that a strategy asks for."""
-        probabilities = self._probabilities(model, player.unlabelled)
-        scores = none_score(probabilities)
-        # Nobody has fitted a threshold here: half is where "none" is likelier than the likeliest class.
-        predicted = torch.where(scores > 0.5, NONE, probabilities.argmax(dim=1))
-        pool = Pool(
-            torch.from_numpy(player.unlabelled),
-            scaled(model, self.store, player.unlabelled),
-            probabilities,
-            scores,
-            predicted,
-            scaled(model, self.store, player.labelled),
-        )
+        model.threshold = 0.5  # nobody has fitted one here: below it "none" is likelier than the likeliest class
+        pool = Pool.of_rows(model, self.store, player.unlabelled, player.labelled)
         generator = keyed_generator(self.seed, "simulation", player.name, player.trial, number)
         order = player.strategy.order(pool, 4 * self.per_round, generator)
-        distinct = without_near_copies(pool.embeddings, order, self.similarity)
-        picked = [position for position, _ in zip(distinct, range(self.per_round), strict=False)]
-        rest = [position for position in order.tolist() if position not in set(picked)]  # where copies are all there is
-        asked: Rows = player.unlabelled[(picked + rest)[: self.per_round]]
+        distinct = islice(without_near_copies(pool.embeddings, order, self.similarity), self.per_round)
+        wanted = dict.fromkeys([*distinct, *order.tolist()])  # copies only where they are all there is
+        asked: Rows = player.unlabelled[list(islice(wanted, self.per_round))]
         return asked
 
     def _probabilities(self, model: EmbeddingClassifier, rows: Rows) -> torch.Tensor:

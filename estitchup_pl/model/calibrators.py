@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from estitchup_pl.errors import ConfigError, did_you_mean
@@ -67,6 +67,10 @@ class Calibrator(Learnt, ABC):
     @override
     def forward(self, logits: Tensor) -> Tensor:
         """Calibrate logits; see the class for shapes."""
+
+    def as_graph(self) -> Calibrator:
+        """The same map by operations that depend on no value it has learnt, for export; itself unless it has to."""
+        return self
 
     def for_classes(self, places: Tensor) -> None:
         """Serve another list of classes; what is learnt for all classes together, as by most, stays as it is.
@@ -231,21 +235,18 @@ class LogitNormalization(Calibrator):
         return apply_logit_norm(logits, LogitNorm(self.norm, Affine(self.scale, self.shift)))
 
     @override
-    def as_graph(self) -> nn.Module:
-        self.check_fitted()
-        return _FixedNorm(int(self.norm), Affine(self.scale, self.shift))
+    def as_graph(self) -> Calibrator:
+        return _FixedNorm(self)
 
 
-class _FixedNorm(nn.Module):
+class _FixedNorm(LogitNormalization):
     """Logit normalisation whose norm is a number, on which the operations of a graph may depend."""
 
-    def __init__(self, norm: int, affine: Affine) -> None:
+    def __init__(self, fitted: LogitNormalization) -> None:
         super().__init__()
-        self.norm = norm
-        self.register_buffer("scale", affine.scale)
-        self.register_buffer("shift", affine.shift)
+        self.load_state_dict(fitted.state_dict())
+        self._p = int(fitted.norm)
 
     @override
     def forward(self, logits: Tensor) -> Tensor:
-        affine = Affine(self.get_buffer("scale"), self.get_buffer("shift"))
-        return apply_affine(normalize_logits(logits, self.norm), affine).to(logits.dtype)
+        return apply_affine(normalize_logits(logits, self._p), Affine(self.scale, self.shift)).to(logits.dtype)

@@ -33,7 +33,7 @@ from estitchup_pl.model.decision import Decision, Decisions
 from estitchup_pl.model.epoch_loss import EpochLoss
 from estitchup_pl.model.inputs import Embeddings, side_by_side
 from estitchup_pl.model.named_classes import only_known_classes
-from estitchup_pl.model.networks import EmbeddingMLP, KeyedDropout, MemberNetwork, SoftTargetBCE
+from estitchup_pl.model.networks import EmbeddingMLP, KeyedDropout, MemberNetwork, SoftTargetBCE, decision_logits
 from estitchup_pl.model.optimizers import use_plain_kernels
 from estitchup_pl.model.packing import check_finite
 from estitchup_pl.model.scaling import ModalityScaling, Moments, Scaling, check_scaling
@@ -268,16 +268,8 @@ class EmbeddingClassifier(pl.LightningModule):
         return logits
 
     def outputs(self, scaled: Tensor) -> Tensor:
-        """What the decision takes of scaled embeddings ``(rows, dim)``, float32.
-
-        Returns:
-            Logits ``(rows, classes)``; of a :class:`~estitchup_pl.model.networks.MemberNetwork` those of each member,
-            ``(members, rows, classes)``.
-        """
-        if isinstance(self.network, MemberNetwork):
-            return self.network.member_logits(scaled).float()
-        logits: Tensor = self(scaled)
-        return logits.float()
+        """What the decision takes of scaled embeddings: see :func:`~estitchup_pl.model.networks.decision_logits`."""
+        return decision_logits(self.network if isinstance(self.network, MemberNetwork) else self, scaled)
 
     def logits(self, embeddings: Embeddings | Mapping[str, Embeddings]) -> Tensor:
         """Logits ``(rows, classes)`` of embeddings as the store has them.

@@ -32,10 +32,6 @@ class Learnt(nn.Module):
         if not self.is_fitted:
             raise ConfigError(f"{type(self).__name__} has learnt nothing yet: fit it, or load it from a checkpoint")
 
-    def as_graph(self) -> nn.Module:
-        """The same function as a module whose operations depend on no value that it has learnt, for export."""
-        return self
-
     @override
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         for name, buffer in list(self.named_buffers(recurse=False)):

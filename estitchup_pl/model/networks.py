@@ -141,6 +141,16 @@ class MemberNetwork(nn.Module, ABC):
         return mean_logits(self.member_logits(embeddings))
 
 
+def decision_logits(network: nn.Module, scaled: Tensor) -> Tensor:
+    """What a decision takes of a network's answer to scaled embeddings ``(rows, dim)``, float32.
+
+    Returns:
+        Logits ``(rows, classes)``; of a :class:`MemberNetwork` those of each member, ``(members, rows, classes)``.
+    """
+    logits: Tensor = network.member_logits(scaled) if isinstance(network, MemberNetwork) else network(scaled)
+    return logits.float()
+
+
 class SoftTargetBCE(nn.Module):
     """Binary cross-entropy against soft targets: mean over batch and classes, summed over the runs of a stack.
 

@@ -91,7 +91,7 @@ def _share(alt: Any) -> Any:
 
 def _threshold_accuracies() -> Any:
     alt = _altair()
-    return _lines("accuracies", ["known", "none"], _x("confidence threshold"), "accuracy", _share(alt))
+    return _lines("accuracies", ["known", "none"], _x("threshold"), "accuracy", _share(alt))
 
 
 def _reliability() -> Any:
@@ -124,7 +124,7 @@ def _epochs() -> Any:
 
 def _ratios() -> Any:
     alt = _altair()
-    x = _x("confidence threshold")
+    x = _x("threshold")
     rules = (
         alt.Chart(alt.NamedData("thresholds"))
         .mark_rule(strokeWidth=1.5, color=GREY)
@@ -256,7 +256,7 @@ def _specification(chart: Any) -> dict[str, Any]:
 def outcome_chart() -> dict[str, Any]:
     """Vega-Lite of what each threshold brings: data named ``outcome`` and the parameter ``threshold``."""
     alt = _altair()
-    x, names = _x("confidence threshold"), [*SERIES, "coverage"]
+    x, names = _x("threshold"), [*SERIES, "coverage"]
     lines = (
         alt.Chart(alt.NamedData("outcome"))
         .mark_line(strokeWidth=2)

@@ -12,11 +12,12 @@ import torch
 from estitchup_pl import __version__
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.model.decision import Decisions
 from estitchup_pl.optional import require
-from estitchup_pl.serving.deployed import Deployed, DeployedDecisions
+from estitchup_pl.serving.deployed import Deployed
 from estitchup_pl.store.files import atomic_path
 
-OUTPUTS: Final = DeployedDecisions._fields
+OUTPUTS: Final = Decisions._fields
 """Names of the outputs."""
 
 _ROWS: Final = 3  # of the example that the graph is traced with; any number of rows can be given

@@ -27,10 +27,13 @@ def some_probabilities(*shape: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(1).random(shape))
 
 
-def test_the_margin_is_the_lead_over_the_second_class() -> None:
-    probabilities = some_probabilities(50, 4)
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_the_margin_is_the_lead_over_the_second_class(precision: torch.dtype) -> None:
+    probabilities = some_probabilities(50, 4).to(precision)
     ordered = np.sort(probabilities.numpy(), axis=1)
-    np.testing.assert_allclose(margin_uncertainty(probabilities), 1 - (ordered[:, -1] - ordered[:, -2]))
+    found = margin_uncertainty(probabilities)
+    assert found.dtype == precision
+    np.testing.assert_allclose(found, 1 - (ordered[:, -1] - ordered[:, -2]))
     np.testing.assert_allclose(margin_uncertainty(probabilities[:, :1]), 1 - probabilities[:, 0])
 
 

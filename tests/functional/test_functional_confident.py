@@ -24,13 +24,17 @@ def written_out(probabilities: np.ndarray, labels: np.ndarray) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_suggestions_are_those_of_the_definition(seed: int) -> None:
+@pytest.mark.parametrize("precision", [np.float32, np.float64])
+def test_suggestions_and_qualities_are_those_of_the_definition(seed: int, precision: type) -> None:
     source = np.random.default_rng(seed)
-    probabilities, labels = source.random((80, 5)), source.integers(0, 4, 80)  # the last class has no row
+    probabilities, labels = source.random((80, 5)).astype(precision), source.integers(0, 4, 80)  # the last has no row
     issues = label_issues(torch.from_numpy(probabilities), torch.from_numpy(labels))
     expected = written_out(probabilities, labels)
     assert issues.suggested.tolist() == expected
     assert issues.is_issue.tolist() == [a != b for a, b in zip(expected, labels.tolist(), strict=True)]
+    own = probabilities[np.arange(80), labels]
+    others = np.where(np.arange(5) == labels[:, None], -1, probabilities).max(axis=1)
+    np.testing.assert_allclose(issues.quality, (1 + own - others) / 2, rtol=1e-6, atol=1e-7)
 
 
 def test_planted_errors_come_first() -> None:

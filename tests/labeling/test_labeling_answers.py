@@ -63,6 +63,11 @@ def test_one_answer_beside_a_skipped_one_counts(store: EmbeddingStore) -> None:
     assert compare_answers(store, [Answer("a", None), Answer("a", "hat")]).new == {"a": "hat"}
 
 
+def test_none_is_no_class(store: EmbeddingStore) -> None:
+    with pytest.raises(DataError, match="item 'a' is answered \"none\""):
+        compare_answers(store, [Answer("b", "hat"), Answer("a", "none")])
+
+
 def exported(results: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
     """An annotation as Label Studio 1.x exports it."""
     return {"id": 1, "completed_by": 1, "result": results, "was_cancelled": False, **more}

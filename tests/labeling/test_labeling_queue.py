@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from scipy.special import rel_entr
+from torch import nn
 
+from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.batch import NONE
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.labeling import STRATEGIES, Pool, build_queue
+from estitchup_pl.labeling import pool as pool_module
 from estitchup_pl.labeling.clusters import cluster_none
+from estitchup_pl.labeling.export import with_items
 from estitchup_pl.labeling.strategies import NoneFirst, Typical
+from estitchup_pl.model.classifier import NetworkCallable
+from estitchup_pl.model.networks import EmbeddingMLP, MemberNetwork
+from estitchup_pl.store import EmbeddingStore
 
 CLASSES = ("hat", "shoe")
 
@@ -72,6 +82,66 @@ def test_every_strategy_orders_positions_each_at_most_once(name: str) -> None:
     assert len(set(order)) == len(order)
     assert set(order) <= set(range(rows))
     assert order == STRATEGIES[name]().order(items, 10, torch.Generator().manual_seed(1)).tolist()
+
+
+def small_store() -> EmbeddingStore:
+    rows = 30
+    items = pa.table(
+        {"id": [str(row) for row in range(rows)], "label": ["hat", None, None] * 10, "has_warranty": ["yes"] * rows}
+    )
+    source = np.random.default_rng(0)
+    embeddings = {"title": source.normal(size=(rows, 3)), "photo": source.normal(size=(rows, 2))}
+    return EmbeddingStore.from_arrays(items, embeddings)
+
+
+def fitted(network: NetworkCallable = EmbeddingMLP) -> EmbeddingClassifier:
+    model = EmbeddingClassifier(network, class_names=CLASSES, modalities={"photo": 2, "title": 3}, scaling="l2")
+    model.configure_model()
+    model.threshold = 0.5
+    return model.eval()
+
+
+def test_the_pool_of_a_store_is_what_the_model_decides_on_its_unlabelled_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "ROWS_AT_ONCE", 7)
+    model, store = fitted(), small_store()
+    found = Pool.of_store(model, store)
+    rows = found.rows.tolist()
+    assert rows == [row for row in range(30) if row % 3]
+    decided = model.decide({name: store.gather(rows, [name]) for name in ("title", "photo")})
+    assert [(*CLASSES, "none")[code] for code in found.predicted.tolist()] == decided.predicted
+    torch.testing.assert_close(found.none_scores, decided.none_scores)
+    torch.testing.assert_close(found.probabilities.amax(dim=1), decided.confidence)
+    assert len(found.labelled) == 10
+    assert found.members is None
+
+
+class TwoMembers(MemberNetwork):
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(nn.Linear(in_features, out_features) for _ in range(2))
+
+    def member_logits(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return torch.stack([member(embeddings) for member in self.members])
+
+
+def test_members_of_an_ensemble_are_asked_where_they_disagree() -> None:
+    found = Pool.of_store(fitted(TwoMembers), small_store())
+    assert found.members is not None
+    assert found.members.shape == (2, 20, 2)
+    first, second = found.members.softmax(dim=2).double().numpy()
+    mean = (first + second) / 2
+    divergence = (rel_entr(first, mean) + rel_entr(second, mean)).sum(axis=1)  # twice Jensen and Shannon's
+    order = STRATEGIES["disagreement"]().order(found, 20, torch.Generator())
+    assert order[0] == divergence.argmax()
+    assert order[-1] == divergence.argmin()
+
+
+def test_a_users_column_is_shown_and_flags_of_modalities_are_not() -> None:
+    queue = build_queue(Pool.of_store(fitted(), small_store()), CLASSES, NoneFirst(), budget=3)
+    shown = with_items(queue, small_store())
+    assert shown.column_names[:2] == ["id", "has_warranty"]
+    assert not {"has_title", "has_photo", "label"} & set(shown.column_names)
+    assert shown["id"].to_pylist() == [str(row) for row in queue["row"].to_pylist()]
 
 
 def test_a_single_model_cannot_disagree() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ from estitchup_pl.data.digits import digits_store
 from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.labeling import Simulation, labels_needed
 from estitchup_pl.labeling.simulation import SCHEMA
+from estitchup_pl.store import EmbeddingStore
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,24 @@ def test_choosing_beats_chance_on_the_digits(table: pa.Table) -> None:
     needed = labels_needed(table)
     assert needed["random"] <= 110
     assert needed["margin"] < 0.9 * 110
+
+
+def test_accuracy_counts_rows_of_classes_that_nobody_has_labelled_as_wrong() -> None:
+    """Classes far apart are never confused, so the accuracy is the share of test rows whose class is known."""
+    source = np.random.default_rng(0)
+    codes = source.permutation(np.repeat(np.arange(6), 20))
+    embeddings = (10 * np.eye(6)[codes] + source.normal(size=(120, 6)) * 0.1).astype(np.float32)
+    items = pa.table({"id": [str(row) for row in range(120)], "label": [f"class {code}" for code in codes]})
+    store = EmbeddingStore.from_arrays(items, {"x": embeddings})
+    simulation = Simulation(store, ("random",), initial=3, per_round=3, rounds=2, trials=2, steps=200, batch_size=4)
+    seen = set()
+    for row in simulation.run().to_pylist():
+        test = codes[simulation._pool(row["trial"])[1]]
+        per_class = [np.mean(test == code) for code in range(6)]
+        possible = {round(sum(shares), 9) for shares in combinations(per_class, row["classes"])}
+        assert round(row["accuracy"], 9) in possible
+        seen.add(row["classes"])
+    assert min(seen) < 6
 
 
 def test_no_test_row_is_ever_asked_for() -> None:

@@ -8,19 +8,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.batch import NONE
 from estitchup_pl.errors import CheckpointError, ConfigError
 from estitchup_pl.model import calibrators, scores
 from estitchup_pl.model.decision import Decision, ThresholdBasis
+from estitchup_pl.model.networks import MemberNetwork
 from estitchup_pl.serving import Deployed, export_onnx, from_pretrained, save_pretrained
 
 CLASSES = ["hat", "shoe", "scarf", "glove"]
 MODALITIES = {"title": 3, "photo": 4}
 EVERY_SCORE = [name for name in scores.__all__ if name not in ("NoneScore", "LogitScore", "Disagreement")]
 EVERY_CALIBRATOR = ["Temperature", "VectorScaling", "IsotonicTopLabel", "LogitNormalization"]
+
+
+def score_named(name: str) -> scores.NoneScore:
+    if name == "ScaledScore":
+        score = scores.ScaledScore(scores.NearestMean(), [*MODALITIES], [*MODALITIES.values()], ["centered_l2", "l2"])
+        score.scale.fit(lambda modality: (torch.full((MODALITIES[modality],), 0.1), torch.ones(MODALITIES[modality])))
+        return score
+    made: scores.NoneScore = getattr(scores, name)()
+    return made
 
 
 def rows(count: int, seed: int) -> Tensor:
@@ -53,21 +63,43 @@ def fitted(
     return model.eval()
 
 
+class TwoMembers(MemberNetwork):
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(nn.Linear(in_features, out_features) for _ in range(2))
+
+    def member_logits(self, embeddings: Tensor) -> Tensor:
+        return torch.stack([member(embeddings) for member in self.members])
+
+
+def ensemble() -> EmbeddingClassifier:
+    """Two members whose disagreement is the score of "none"."""
+    model = EmbeddingClassifier(TwoMembers, class_names=CLASSES, modalities=MODALITIES)
+    model.configure_model()
+    calibrator = calibrators.Temperature()
+    queries = rows(200, 0)
+    with torch.no_grad():
+        calibrator.fit(model(queries), torch.arange(200) % 4)
+        model.decision = Decision(calibrator, scores.Disagreement())
+        none_scores = model.decision(queries, model.outputs(queries)).none_scores
+    model.threshold = float(1 - none_scores.median())
+    return model.eval()
+
+
 def a_part_of_each() -> list[EmbeddingClassifier]:
-    everything = scores.SumOfScores([getattr(scores, name)() for name in EVERY_SCORE if name != "SumOfScores"])
+    everything = scores.SumOfScores([score_named(name) for name in EVERY_SCORE if name != "SumOfScores"])
     return [
         fitted(everything, calibrators.IsotonicTopLabel()),
         fitted(scores.RelativeMahalanobis(), calibrators.LogitNormalization()),
         fitted(None, calibrators.VectorScaling()),
+        ensemble(),
     ]
 
 
 @pytest.mark.parametrize("score", [None, *EVERY_SCORE])
 @pytest.mark.parametrize("calibrator", [None, *EVERY_CALIBRATOR])
 def test_what_is_deployed_decides_as_the_model(score: str | None, calibrator: str | None) -> None:
-    model = fitted(
-        getattr(scores, score)() if score else None, getattr(calibrators, calibrator)() if calibrator else None
-    )
+    model = fitted(score_named(score) if score else None, getattr(calibrators, calibrator)() if calibrator else None)
     queries = rows(50, 1)
     with torch.no_grad():
         found = Deployed(model)(*queries.split(list(MODALITIES.values()), dim=1))
@@ -79,7 +111,7 @@ def test_what_is_deployed_decides_as_the_model(score: str | None, calibrator: st
     assert 0 < int((found.predicted == NONE).sum()) < 50
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_onnxruntime_decides_as_the_model_on_any_number_of_rows(tmp_path: Path, number: int) -> None:
     runtime = pytest.importorskip("onnxruntime")
     model = a_part_of_each()[number]
@@ -116,6 +148,27 @@ def test_a_folder_of_safetensors_decides_as_the_model(tmp_path: Path, number: in
     card = (tmp_path / "model" / "README.md").read_text()
     assert "| none_auroc | 0.9300 |" in card
     assert '30 "none" rows' in card
+
+
+def test_an_ensemble_is_deployed_with_what_its_members_say() -> None:
+    model, queries = ensemble(), rows(50, 1)
+    with torch.no_grad():
+        found = Deployed(model)(*queries.split(list(MODALITIES.values()), dim=1))
+        expected = model.decide(dict(zip(MODALITIES, queries.split(list(MODALITIES.values()), dim=1), strict=True)))
+    assert [(*CLASSES, "none")[code] for code in found.predicted.tolist()] == expected.predicted
+    torch.testing.assert_close(found.none_scores, expected.none_scores.float())
+    assert 0 < expected.predicted.count("none") < 50
+
+
+def test_a_forward_of_ones_own_is_not_left_out_in_silence() -> None:
+    class Doubled(EmbeddingClassifier):
+        def forward(self, scaled: Tensor) -> Tensor:
+            return 2 * super().forward(scaled)
+
+    model = Doubled(class_names=CLASSES, modalities=MODALITIES)
+    model.configure_model()
+    with pytest.raises(ConfigError, match="Doubled has a forward of its own"):
+        Deployed(model)
 
 
 def test_a_damaged_folder_is_told(tmp_path: Path) -> None:
