@@ -23,13 +23,18 @@ def read_threshold(checkpoint: str | Path) -> float:
     Raises:
         CheckpointError: If the file is not a checkpoint of a classifier, or holds no fitted threshold.
     """
-    threshold = read_checkpoint(checkpoint)["decision"]["threshold"]
-    if threshold is None:
+    return float(_read_decided(checkpoint)["decision"]["threshold"])
+
+
+def _read_decided(checkpoint: str | Path) -> dict[str, Any]:
+    """Read a checkpoint that holds a fitted threshold."""
+    source = read_checkpoint(checkpoint)
+    if source["decision"]["threshold"] is None:
         raise CheckpointError(
             f"{checkpoint}: holds no fitted threshold, or its weights were trained on after it had been fitted; fit it "
             "with OODThreshold among the callbacks, to the end"
         )
-    return float(threshold)
+    return source
 
 
 def take_over(checkpoint: str | Path, model: EmbeddingClassifier, data: EmbeddingDataModule | None) -> Decision:
@@ -45,8 +50,7 @@ def take_over(checkpoint: str | Path, model: EmbeddingClassifier, data: Embeddin
             embeddings were scaled in another way, or its rows are not among the training rows.
         ConfigError: If the score has to learn from training rows and there is no data module of this package.
     """
-    read_threshold(checkpoint)
-    source = read_checkpoint(checkpoint)
+    source = _read_decided(checkpoint)
     try:
         _check_origin(source, model)
     except CheckpointError as error:

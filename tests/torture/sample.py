@@ -1,4 +1,4 @@
-"""A quick sample of the torture: `pytest tests/torture/sample.py`; `make torture` runs the long versions."""
+"""A quick sample of the torture, which test_torture.py runs in a process of its own; `make torture` is the long one."""
 
 from __future__ import annotations
 
