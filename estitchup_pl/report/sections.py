@@ -113,7 +113,7 @@ def accuracies(study: Comparison, heuristic: str, letter: str) -> TextTable:
         f"table-3{letter}",
         f"Table 3{letter}: accuracy at the threshold of the {HEURISTIC_NAMES[heuristic]} heuristic",
         'Accuracy of known classes, of "none" and of all rows at the threshold that the heuristic found on the '
-        "threshold split of each trial. Means over trials."
+        "threshold splits of each trial. Means over trials."
         + (" The paper does not say which heuristic its table shows." if study.beside_paper else ""),
         ("Method", *ACCURACIES.values(), *_paper_columns(study, ACCURACIES.values())),
         tuple((method, *cells(method)) for method in study.methods),
