@@ -19,8 +19,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from estitchup_pl.sklearn import EStitchupClassifier
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
 
 def quick(**options: Any) -> EStitchupClassifier:
     return EStitchupClassifier(**{"epochs": 8, "min_steps": 150, "repeats": 0, "random_state": 0, **options})
@@ -62,7 +60,8 @@ def test_it_works_in_the_tools_of_scikit_learn(digits: tuple[np.ndarray, np.ndar
     pipeline = make_pipeline(StandardScaler(), quick(scaling="none"))
     assert np.mean(cross_val_predict(pipeline, embeddings, labels, cv=3) == labels) > 0.85
     search = GridSearchCV(quick(), {"alpha": [None, 0.4]}, cv=2).fit(embeddings, labels)
-    assert search.best_params_["alpha"] in (None, 0.4)
+    assert search.best_score_ > 0.85
+    assert search.score(embeddings, labels) > 0.95
     calibrated = CalibratedClassifierCV(quick(), cv=2).fit(embeddings, labels)
     assert calibrated.score(embeddings, labels) > 0.9
 
