@@ -8,13 +8,14 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from typing_extensions import override
 
-from estitchup_pl.data.splits import Split, SplitProtocol, check_fraction
+from estitchup_pl.data.splits import Split, SplitProtocol, check_fraction, groups_of
 from estitchup_pl.errors import SplitError
 from estitchup_pl.seeding import derive_seed
 from estitchup_pl.store import EmbeddingStore
-from estitchup_pl.store.labels import StoreLabels
+from estitchup_pl.store.labels import Rows, StoreLabels
 
 _SEEDS: Final = 2**63
 """Number of seeds that :func:`derive_seed` has."""
@@ -32,11 +33,15 @@ class IdSplit(SplitProtocol):
         train_fraction: Share of the ids that train, in ``(0, 1)``; of the rows about as many.
         trial: Another number divides the ids in another way.
         unknown_classes: Classes that are never trained on; all their rows are evaluated, as "none".
+        group: Column of the items by which a row is placed in place of its id, so that equal values never stand on both
+            sides, such as the title where variants of a product share it; by its id where it has no value. A row of an
+            unknown class is evaluated all the same.
     """
 
     train_fraction: float = 0.8
     trial: int = 0
     unknown_classes: Sequence[str] = ()
+    group: str | None = None
 
     def __post_init__(self) -> None:
         check_fraction("train_fraction", self.train_fraction)
@@ -44,7 +49,7 @@ class IdSplit(SplitProtocol):
     @override
     def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
         rows = labels.labelled
-        ids = store.column("id").cast(pa.string()).take(rows).to_pylist()
+        ids = self._placed_by(store).take(rows).to_pylist()
         places = np.array([derive_seed("split", "id", self.trial, item) / _SEEDS for item in ids])
         is_unknown = np.isin(labels.codes[rows], labels.lookup(self.unknown_classes))
         trains = (places < self.train_fraction) & ~is_unknown
@@ -55,6 +60,14 @@ class IdSplit(SplitProtocol):
                     "choose another fraction, or label more rows"
                 )
         return Split(rows[trains], rows[~trains], rows[~trains])
+
+    def _placed_by(self, store: EmbeddingStore) -> pa.ChunkedArray:
+        ids = store.column("id").cast(pa.string())
+        return ids if self.group is None else pc.coalesce(store.column(self.group).cast(pa.string()), ids)
+
+    @override
+    def groups(self, store: EmbeddingStore) -> Rows:
+        return super().groups(store) if self.group is None else groups_of(store, self.group)
 
     @override
     def for_trial(self, trial: int) -> IdSplit:

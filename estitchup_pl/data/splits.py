@@ -61,6 +61,13 @@ class SplitProtocol(ABC):
         """Return this split in one trial of a study; the same rows in each unless a subclass says otherwise."""
         return self
 
+    def groups(self, store: EmbeddingStore) -> Rows:
+        """Group of each row of the store, int64 ``(rows,)``; a split of this one's rows keeps groups together.
+
+        Each row is a group of its own unless a subclass says otherwise.
+        """
+        return np.arange(len(store))
+
 
 @dataclass
 class FixedSplit(SplitProtocol):
@@ -90,29 +97,36 @@ class TrialSplit(SplitProtocol):
         trial: Number of the trial, the seed of the draw.
         train_fraction: Share of the labelled rows that trains, in ``(0, 1)``.
         unknown_classes: Classes that are never trained on; all their rows are evaluated, as "none".
+        group: Column of the items whose equal values never stand on both sides, such as the title where variants of a
+            product share it; rows without a value are groups of their own. With unequal groups a little less than
+            ``train_fraction`` may train.
     """
 
     trial: int = 0
     train_fraction: float = 0.1
     unknown_classes: Sequence[str] = ()
+    group: str | None = None
 
     def __post_init__(self) -> None:
         check_fraction("train_fraction", self.train_fraction)
 
     @override
     def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
-        labelled = labels.labelled
-        unknown = labels.lookup(self.unknown_classes)
-        candidates = labelled[~np.isin(labels.codes[labelled], unknown)]
-        count = round(self.train_fraction * candidates.size)
-        if count == 0 or count == labelled.size:
+        labelled, groups = labels.labelled, self.groups(store)
+        is_unknown = np.isin(labels.codes[labelled], labels.lookup(self.unknown_classes))
+        candidates = labelled[~np.isin(groups[labelled], groups[labelled[is_unknown]])]
+        train, _ = divide(candidates, self.train_fraction, split_generator("trial", self.trial), groups)
+        if train.size in (0, labelled.size):
             raise SplitError(
                 f"train_fraction={self.train_fraction} of {candidates.size} labelled rows leaves no row to "
-                f"{'train on' if count == 0 else 'evaluate'}: choose another fraction, or label more rows"
+                f"{'evaluate' if train.size else 'train on'}: choose another fraction, or label more rows"
             )
-        train = np.sort(split_generator("trial", self.trial).permutation(candidates)[:count])
         evaluation = np.setdiff1d(labelled, train, assume_unique=True)
         return Split(train, evaluation, evaluation)
+
+    @override
+    def groups(self, store: EmbeddingStore) -> Rows:
+        return super().groups(store) if self.group is None else groups_of(store, self.group)
 
     @override
     def for_trial(self, trial: int) -> TrialSplit:
@@ -153,11 +167,11 @@ class ThresholdSplit(SplitProtocol):
 
     @override
     def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
-        outer = self.split.assign(store, labels)
+        outer, groups = self.split.assign(store, labels), self.groups(store)
         before = np.empty(0, dtype=np.int64)
         for repeat in range(self.repeat + 1):  # which classes one holds out hangs on those before it
             generator = split_generator("threshold", self.trial, *[repeat] * (repeat > 0))
-            fit, val = divide(outer.train, self.fit_fraction, generator)
+            fit, val = divide(outer.train, self.fit_fraction, generator, groups)
             both = np.intersect1d(labels.codes[fit], labels.codes[val])
             removed = least_often(both, before, self._count(both, fit, val), generator)
             before = np.concatenate([before, removed])
@@ -166,6 +180,10 @@ class ThresholdSplit(SplitProtocol):
     @override
     def for_trial(self, trial: int) -> ThresholdSplit:
         return replace(self, split=self.split.for_trial(trial), trial=trial)
+
+    @override
+    def groups(self, store: EmbeddingStore) -> Rows:
+        return self.split.groups(store)
 
     def _count(self, both: Rows, fit: Rows, val: Rows) -> int:
         """Classes to hold out."""
@@ -210,6 +228,10 @@ class RowsPerClass(SplitProtocol):
     @override
     def for_trial(self, trial: int) -> RowsPerClass:
         return replace(self, split=self.split.for_trial(trial), trial=trial)
+
+    @override
+    def groups(self, store: EmbeddingStore) -> Rows:
+        return self.split.groups(store)
 
 
 @dataclass
@@ -320,17 +342,46 @@ class ColumnSplit(SplitProtocol):
         return np.array([parts.get(text) for text in written.to_pylist()], dtype=object)
 
 
-def divide(rows: Rows, fraction: float, generator: np.random.Generator) -> tuple[Rows, Rows]:
-    """Draw a share of the rows, and the others, both in rising order.
+def divide(rows: Rows, fraction: float, generator: np.random.Generator, groups: Rows) -> tuple[Rows, Rows]:
+    """Draw a share of the rows, and the others, both in rising order; no group is on both sides.
+
+    Args:
+        rows: What to divide, int64 ``(n,)``.
+        fraction: Share to draw, in ``[0, 1]``: as many whole groups, in random order, as stay within it.
+        generator: Source of the draw.
+        groups: Group of each row of the store, int64 ``(rows of the store,)``.
 
     Example:
-        >>> first, rest = divide(np.arange(4), 0.75, np.random.default_rng(0))
+        >>> first, rest = divide(np.arange(4), 0.75, np.random.default_rng(0), np.arange(4))
         >>> len(first), sorted([*first, *rest]) == [0, 1, 2, 3]
         (3, True)
+        >>> divide(np.arange(4), 0.5, np.random.default_rng(0), np.array([7, 8, 8, 7]))
+        (array([0, 3]), array([1, 2]))
     """
-    shuffled = generator.permutation(rows)
-    count = round(fraction * rows.size)
-    return np.sort(shuffled[:count]), np.sort(shuffled[count:])
+    own = groups[rows]
+    values, sizes = np.unique(own, return_counts=True)
+    order = generator.permutation(values.size)
+    within = np.cumsum(sizes[order]) <= round(fraction * rows.size)
+    drawn = np.isin(own, values[order[within]])
+    return rows[drawn], rows[~drawn]
+
+
+def groups_of(store: EmbeddingStore, column: str) -> Rows:
+    """Number of each row's value in a column of the items, int64 ``(rows,)``; each null has a number of its own.
+
+    Raises:
+        StoreError: If there is no such column.
+
+    Example:
+        >>> store = EmbeddingStore.from_arrays(
+        ...     pa.table({"id": ["1", "2", "3"], "title": ["a", None, "a"]}), {"x": np.zeros((3, 1), "float32")}
+        ... )
+        >>> groups_of(store, "title").tolist()
+        [0, 4, 0]
+    """
+    codes = pc.dictionary_encode(store.column(column)).combine_chunks().indices
+    own = pa.array(np.arange(len(store)) + len(store))
+    return np.asarray(pc.coalesce(codes.cast(pa.int64()), own))
 
 
 def least_often(values: Rows, before: Rows, count: int, generator: np.random.Generator) -> Rows:

@@ -10,7 +10,7 @@ from typing_extensions import override
 from estitchup_pl.data.splits import Split, SplitProtocol, TrialSplit, check_fraction, divide, split_generator
 from estitchup_pl.errors import SplitError
 from estitchup_pl.store import EmbeddingStore
-from estitchup_pl.store.labels import StoreLabels
+from estitchup_pl.store.labels import Rows, StoreLabels
 
 
 @dataclass
@@ -36,7 +36,7 @@ class SelectionSplit(SplitProtocol):
     @override
     def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
         rows = self.split.assign(store, labels).train
-        val, train = divide(rows, self.fraction, split_generator("selection", self.trial))
+        val, train = divide(rows, self.fraction, split_generator("selection", self.trial), self.groups(store))
         if not val.size or not train.size:
             raise SplitError(
                 f"fraction={self.fraction} of {rows.size} training rows leaves no row to "
@@ -48,12 +48,16 @@ class SelectionSplit(SplitProtocol):
     def for_trial(self, trial: int) -> SelectionSplit:
         return replace(self, split=self.split.for_trial(trial), trial=trial)
 
+    @override
+    def groups(self, store: EmbeddingStore) -> Rows:
+        return self.split.groups(store)
+
 
 @dataclass
 class BootstrapSplit(SplitProtocol):
     """As many rows as another split trains on, drawn from them with replacement; those not drawn validate.
 
-    A row drawn twice trains twice. Test rows are the validation rows.
+    A row drawn twice trains twice; one of the group of a drawn row takes no part. Test rows are the validation rows.
 
     Attributes:
         split: The split whose training rows are drawn from.
@@ -69,7 +73,8 @@ class BootstrapSplit(SplitProtocol):
     def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
         rows = self.split.assign(store, labels).train
         train = np.sort(split_generator("bootstrap", self.trial, self.resample).choice(rows, rows.size))
-        val = np.setdiff1d(rows, train)
+        groups = self.groups(store)
+        val = rows[~np.isin(groups[rows], groups[train])]
         if val.size == 0:
             raise SplitError(f"all {rows.size} training rows were drawn, none is left to validate: train on more rows")
         return Split(train, val, val)
@@ -77,3 +82,7 @@ class BootstrapSplit(SplitProtocol):
     @override
     def for_trial(self, trial: int) -> BootstrapSplit:
         return replace(self, split=self.split.for_trial(trial), trial=trial)
+
+    @override
+    def groups(self, store: EmbeddingStore) -> Rows:
+        return self.split.groups(store)

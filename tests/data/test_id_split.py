@@ -72,3 +72,18 @@ def test_what_cannot_be_divided_is_refused() -> None:
 
 RECORDED = ["test", "test", "test", "train", "test", "test", "train", "test"]
 """Parts that the first ids have had since this split came to be."""
+
+
+def test_equal_values_of_a_group_stand_on_one_side_whatever_their_ids() -> None:
+    titles = [None if number % 5 == 0 else f"title {number // 4}" for number in range(len(IDS))]
+    table = pa.table({"id": IDS, "label": ["a"] * len(IDS), "title": titles})
+    store = EmbeddingStore.from_arrays(table, {"x": np.ones((len(IDS), 1), "float32")})
+    split = IdSplit(0.5, group="title").assign(store, StoreLabels.read(store))
+    train, test = ({titles[row] for row in rows} - {None} for rows in (split.train, split.test))
+    assert not train & test
+    assert split.train.size / len(IDS) == pytest.approx(0.5, abs=0.08)
+    alone = [row for row in range(len(IDS)) if titles[row] is None]
+    by_id = parts(IdSplit(0.5), IDS, ["a"] * len(IDS))
+    assert {row: row in set(split.train.tolist()) for row in alone} == {
+        row: by_id[IDS[row]] == "train" for row in alone
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ from estitchup_pl.data.splits import (
     ThresholdSplit,
     TrialSplit,
 )
-from estitchup_pl.errors import ConfigError, SplitError
+from estitchup_pl.errors import ConfigError, SplitError, StoreError
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import StoreLabels
 from estitchup_pl.study.splits import BootstrapSplit, SelectionSplit
@@ -281,3 +282,36 @@ def test_folds_that_do_not_exist_are_refused(folds: int, fold: int) -> None:
 def test_more_folds_than_rows_are_refused() -> None:
     with pytest.raises(SplitError, match="take fewer"):
         assign(FoldSplit(500, 499), blobs_store(rows=240))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda outer: outer,
+        lambda outer: ThresholdSplit(outer, held_out=1),
+        lambda outer: SelectionSplit(outer),
+        lambda outer: BootstrapSplit(outer),
+        lambda outer: ThresholdSplit(RowsPerClass(30, outer), held_out=1),
+    ],
+)
+@pytest.mark.parametrize("trial", range(3))
+def test_a_group_never_stands_on_both_sides(wrap: Callable[[SplitProtocol], SplitProtocol], trial: int) -> None:
+    store = blobs_store(rows=300)
+    titles = [None if row % 7 == 0 else f"title {row // 3}" for row in range(len(store))]
+    store = EmbeddingStore.from_arrays(
+        store.items.append_column("title", pa.array(titles)), {"x": np.zeros((len(store), 1), "float32")}
+    )
+    outer = TrialSplit(trial, 0.6, unknown_classes=("fox",), group="title")
+    split, labels = assign(wrap(outer), store)
+    train, evaluated = ({titles[row] for row in rows} - {None} for rows in (split.train, split.val))
+    assert train
+    assert evaluated
+    assert not train & evaluated
+    assert "fox" not in labels.present(split.train)
+    share = assign(outer, store)[0].train.size / np.count_nonzero(labels.codes[labels.labelled] != 0)
+    assert 0.3 < share <= 0.6
+
+
+def test_a_missing_column_of_groups_is_named() -> None:
+    with pytest.raises(StoreError, match="no column 'titel'"):
+        assign(TrialSplit(group="titel"), blobs_store())
