@@ -46,7 +46,7 @@ def test_unknown_classes_become_none(digits: tuple[np.ndarray, np.ndarray]) -> N
     assert np.mean(predicted[~known[test]] == "none") > 0.6
     assert np.mean(predicted[known[test]] == names[test][known[test]]) > 0.8
     assert roc_auc_score(~known[test], classifier.none_score(embeddings[test])) > 0.9
-    decided = classifier.model_.decide(embeddings[test].astype(np.float32))
+    decided = classifier.model_.predict(embeddings[test].astype(np.float32))
     places = {f"{place:08d}": name for place, name in enumerate(classifier.classes_)} | {"none": "none"}
     assert predicted.tolist() == [places[name] for name in decided.predicted]
     assert np.array_equal(classifier.none_score(embeddings[test]), decided.none_scores)

@@ -31,7 +31,7 @@ from estitchup_pl.model.checkpoint_io import SEALED, check_seal, seal
 from estitchup_pl.model.checkpoints import compare_checkpoint, foreign_hyperparameters, read_checkpoint
 from estitchup_pl.model.decision import Decision, Decisions
 from estitchup_pl.model.epoch_loss import EpochLoss
-from estitchup_pl.model.inputs import Embeddings, side_by_side
+from estitchup_pl.model.inputs import Embeddings, in_batches, side_by_side
 from estitchup_pl.model.named_classes import only_known_classes
 from estitchup_pl.model.networks import EmbeddingMLP, KeyedDropout, MemberNetwork, SoftTargetBCE, decision_logits
 from estitchup_pl.model.optimizers import use_plain_kernels
@@ -51,18 +51,26 @@ DECISION = "decision"
 """Attribute of the classifier and key of its checkpoints."""
 
 
-class Answers(NamedTuple):
+class Predictions(NamedTuple):
     """What a classifier says about each of some items, in their order.
 
     Attributes:
         predicted: Name of the class, or ``"none"``.
         confidence: Calibrated probability of the most likely class in ``[0, 1]``, float32 ``(rows,)``.
         none_scores: Score of "none" in ``[0, 1]``, higher for "none", float64 ``(rows,)``.
+        probabilities: Calibrated probability of each class in ``[0, 1]``, float32 ``(rows, classes)``.
     """
 
     predicted: list[str]
     confidence: Tensor
     none_scores: Tensor
+    probabilities: Tensor
+
+
+_NO_NETWORK: Final = "the classifier has no network yet: fit it, or load it from a checkpoint"
+
+EVALUATED_AT_ONCE: Final = 4096
+"""Rows that :meth:`EmbeddingClassifier.predict` evaluates at once."""
 
 
 class EmbeddingClassifier(pl.LightningModule):
@@ -263,7 +271,7 @@ class EmbeddingClassifier(pl.LightningModule):
     def forward(self, scaled: Tensor) -> Tensor:
         """Logits ``(*stack, batch, classes)`` of scaled embeddings ``(*stack, batch, dim)``, as batches hold them."""
         if self.network is None:
-            raise ConfigError("the classifier has no network yet: fit it, or load it from a checkpoint")
+            raise ConfigError(_NO_NETWORK)
         logits: Tensor = self.network(scaled)
         return logits
 
@@ -285,7 +293,6 @@ class EmbeddingClassifier(pl.LightningModule):
         logits: Tensor = self(self.scale(joined))
         return logits
 
-    @torch.inference_mode()
     def predict_proba(self, embeddings: Embeddings | Mapping[str, Embeddings]) -> Tensor:
         """Calibrated probability of each class in ``[0, 1]``, ``(rows, classes)``; rows need not sum to one.
 
@@ -295,32 +302,44 @@ class EmbeddingClassifier(pl.LightningModule):
             embeddings: As for :meth:`logits`.
 
         Raises:
-            DataError: As for :meth:`logits`.
+            DataError: As for :meth:`predict`.
         """
-        return self._decided(embeddings).probabilities
+        return self.predict(embeddings).probabilities
 
     @torch.inference_mode()
-    def decide(self, embeddings: Embeddings | Mapping[str, Embeddings]) -> Answers:
-        """Class or "none" of each item, as ``estitchup predict`` decides; in evaluation mode by itself.
+    def predict(
+        self, embeddings: Embeddings | Mapping[str, Embeddings], batch_size: int = EVALUATED_AT_ONCE
+    ) -> Predictions:
+        """Class or "none" of each item, as ``estitchup predict`` decides.
+
+        Dropout is off here, whatever mode the module is in, and as before afterwards. Results are on the CPU.
 
         Args:
-            embeddings: As for :meth:`logits`.
+            embeddings: Tensor or array ``(rows, dim)`` of each modality by its name, as the store has them; of a
+                single modality also without the name. Rows of zeros stand for items that lack a modality.
+            batch_size: Rows that are on the model's device at once.
 
         Raises:
-            DataError: As for :meth:`logits`, or if a probability is not finite.
+            ConfigError: If the model has not been fitted, or ``batch_size`` is below 1.
+            DataError: If a modality is missing, unknown, unnamed among several, of another width, or holds a number
+                that is not finite.
 
         Example:
             >>> model = EmbeddingClassifier(class_names=["hat", "shoe"], modalities={"photo": 3})
             >>> model.configure_model()
             >>> model.threshold = 1.0
-            >>> model.decide(torch.zeros(2, 3)).predicted
+            >>> model.predict(torch.zeros(2, 3)).predicted
             ['none', 'none']
         """
-        decided = self._decided(embeddings)
-        check_probabilities(decided.probabilities)
+        if self.network is None:
+            raise ConfigError(_NO_NETWORK)
+        with _in_evaluation_mode(self):
+            batches = in_batches(embeddings, self.modalities, batch_size)
+            decided = [self._decided(batch) for batch in batches]
+        probabilities, none_scores, index = (torch.cat(column) for column in zip(*decided, strict=True))
         names = (*self.class_names, "none")  # NONE, which is -1, finds the last
-        predicted = [names[index] for index in decided.predicted.tolist()]
-        return Answers(predicted, decided.probabilities.amax(dim=1), decided.none_scores)
+        predicted = [names[place] for place in index.tolist()]
+        return Predictions(predicted, probabilities.amax(dim=1), none_scores, probabilities)
 
     def on_train_epoch_start(self) -> None:
         """Seed the global generator, for layers of users' own networks that draw from it; begin the mean loss."""
@@ -464,11 +483,12 @@ class EmbeddingClassifier(pl.LightningModule):
                 "(configs/threshold/fit.yaml)"
             )
 
-    def _decided(self, embeddings: Embeddings | Mapping[str, Embeddings]) -> Decisions:
-        with _in_evaluation_mode(self):
-            scaled = self.scale(side_by_side(embeddings, self.modalities).type(self.dtype).to(self.device))
-            decided: Decisions = self.decision(scaled, self.outputs(scaled))
-            return decided
+    def _decided(self, embeddings: Tensor) -> Decisions:
+        """Decide about a batch as the store has it; checked, and on the CPU."""
+        scaled = self.scale(embeddings.type(self.dtype).to(self.device))
+        decided: Decisions = self.decision(scaled, self.outputs(scaled))
+        check_probabilities(decided.probabilities)
+        return Decisions(*(values.cpu() for values in decided))
 
     def _evaluate(self, batch: EmbeddingBatch, metrics: MetricCollection, loss: MeanMetric) -> dict[str, Tensor]:
         logits = self.outputs(batch.embeddings)

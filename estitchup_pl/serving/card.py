@@ -41,7 +41,7 @@ It takes embeddings that frozen encoders have made, one array for each modality:
 from estitchup_pl.serving import from_pretrained
 
 model = from_pretrained("THIS_FOLDER_OR_REPOSITORY")
-model.decide({{{", ".join(f"{name!r}: ..." for name in model.modalities)}}})
+model.predict({{{", ".join(f"{name!r}: ..." for name in model.modalities)}}})
 ```
 
 ## How it decides

@@ -164,7 +164,7 @@ def test_the_order_of_callbacks_makes_no_difference(tmp_path: Path, calibration_
         atol=1e-3,
         rtol=1e-3,
     )
-    decided = model.decide(raw)
+    decided = model.predict(raw)
     assert float(decided.none_scores.double().mean()) == pytest.approx(0.5, abs=0.1)  # standardised on these rows
     accepted = (1 - decided.none_scores).float()
     expected = select_threshold(accepted, model.predict_proba(raw).argmax(dim=1), labels)
@@ -230,7 +230,7 @@ def test_members_of_an_ensemble_are_compared_by_what_each_says(tmp_path: Path, s
     scaled = torch.cat([torch.from_numpy(values) for values in raw.values()], dim=1)
     members = loaded.network.member_logits(scaled).detach()
     mean, temperature = mean_logits(members), loaded.decision.calibrator.temperature
-    answers = loaded.decide(raw)
+    answers = loaded.predict(raw)
     torch.testing.assert_close(answers.confidence, (mean / temperature).sigmoid().amax(dim=1).float())
     torch.testing.assert_close(answers.none_scores, loaded.decision.score(scaled, (members / temperature).float()))
     labels = torch.from_numpy(module.labels.index(model.class_names)[module.parts.val])
@@ -268,7 +268,7 @@ def test_every_score_and_calibrator_is_fitted_saved_and_decides(tmp_path: Path, 
     assert repr(kept) == repr(part)
     assert kept.is_fitted
     raw = by_name(module.store, module.parts.test)
-    answers, again = model.decide(raw), loaded.decide(raw)
+    answers, again = model.predict(raw), loaded.predict(raw)
     assert answers.predicted == again.predicted
     assert torch.equal(answers.none_scores, again.none_scores)
     plain = (1 - loaded.logits(raw).double().sigmoid()).amin(dim=1)

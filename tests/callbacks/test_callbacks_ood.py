@@ -81,7 +81,7 @@ def test_score_calibration_and_moments_are_handed_over_and_the_bank_is_that_of_a
     assert torch.equal(final.decision.calibrator.temperature, scout.decision.calibrator.temperature)
     trained = len(whole.parts.train)
     assert len(final.decision.score.scores[1].bank) == trained > len(scout.decision.score.scores[1].bank)
-    answers = final.decide(by_name(whole.store, whole.parts.test))
+    answers = final.predict(by_name(whole.store, whole.parts.test))
     accepted = (1 - answers.none_scores).float() > final.threshold
     assert [name != "none" for name in answers.predicted] == accepted.tolist()
     assert 0 < accepted.sum() < len(accepted)

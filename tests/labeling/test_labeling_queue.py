@@ -107,7 +107,7 @@ def test_the_pool_of_a_store_is_what_the_model_decides_on_its_unlabelled_items(m
     found = Pool.of_store(model, store)
     rows = found.rows.tolist()
     assert rows == [row for row in range(30) if row % 3]
-    decided = model.decide({name: store.gather(rows, [name]) for name in ("title", "photo")})
+    decided = model.predict({name: store.gather(rows, [name]) for name in ("title", "photo")})
     assert [(*CLASSES, "none")[code] for code in found.predicted.tolist()] == decided.predicted
     torch.testing.assert_close(found.none_scores, decided.none_scores)
     torch.testing.assert_close(found.probabilities.amax(dim=1), decided.confidence)

@@ -228,14 +228,14 @@ def known() -> EmbeddingClassifier:
     return model
 
 
-def test_decide_names_what_the_decision_says_for_arrays_and_tensors() -> None:
+def test_predict_names_what_the_decision_says_for_arrays_and_tensors() -> None:
     model = known().train()
     raw = {"title": np.random.default_rng(0).normal(size=(30, 4)), "image": np.ones((30, 2))}
     logits = model.eval().logits(raw)
     model.train()
     probabilities = logits.sigmoid().detach()
     model.threshold = probabilities.amax(dim=1).median()
-    answers = model.decide(raw)
+    answers = model.predict(raw)
     confidence, index = probabilities.max(dim=1)
     names = [
         model.class_names[i] if accepted else "none"
@@ -247,12 +247,12 @@ def test_decide_names_what_the_decision_says_for_arrays_and_tensors() -> None:
     torch.testing.assert_close(answers.none_scores, 1 - confidence.double())
     assert model.training  # dropout was off all the same
     tensors = {name: torch.from_numpy(values).float() for name, values in raw.items()}
-    again = model.decide(tensors)
+    again = model.predict(tensors)
     assert again.predicted == names
     assert torch.equal(again.confidence, answers.confidence)
 
 
-def test_decide_calibrates_and_scores_scaled_embeddings() -> None:
+def test_predict_calibrates_and_scores_scaled_embeddings() -> None:
     model = known()
     bank = torch.nn.functional.normalize(torch.randn(20, 4)), torch.nn.functional.normalize(torch.randn(20, 2))
     score, calibrator = NeighborDistance(k=1), Temperature()
@@ -260,11 +260,11 @@ def test_decide_calibrates_and_scores_scaled_embeddings() -> None:
     calibrator.temperature = torch.tensor(3.0, dtype=torch.float64)
     model.decision = Decision(calibrator, score, 0.998)
     raw = {"title": 7 * bank[0], "image": 0.1 * bank[1]}  # scaled, they are the bank
-    answers = model.decide(raw)
+    answers = model.predict(raw)
     assert answers.none_scores.max() < 1e-3
     torch.testing.assert_close(answers.confidence, (model.eval().logits(raw) / 3).sigmoid().amax(dim=1).detach())
     assert "none" not in answers.predicted
-    far = model.decide({"title": -raw["title"], "image": -raw["image"]})
+    far = model.predict({"title": -raw["title"], "image": -raw["image"]})
     assert far.predicted.count("none") > 15
     torch.testing.assert_close(model.predict_proba(raw).amax(dim=1), answers.confidence)
 
@@ -279,8 +279,18 @@ def test_an_impossible_threshold_is_refused(value: object) -> None:
 
 def test_embeddings_that_are_no_numbers_are_decided_by_nobody() -> None:
     raw = {"title": np.full((2, 4), np.nan), "image": np.ones((2, 2))}
-    with pytest.raises(DataError, match="got nan at index"):
-        known().decide(raw)
+    with pytest.raises(DataError, match="modality 'title', row 0: a number is not finite"):
+        known().predict(raw)
+    broken = known()
+    with torch.no_grad():
+        broken.network[0].weight.fill_(float("nan"))
+    with pytest.raises(DataError, match=r"got nan at index.*the model has diverged"):
+        broken.predict({"title": np.ones((2, 4)), "image": np.ones((2, 2))})
+
+
+def test_a_model_without_a_network_says_so_to_whoever_predicts() -> None:
+    with pytest.raises(ConfigError, match="no network yet: fit it"):
+        EmbeddingClassifier().predict({})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

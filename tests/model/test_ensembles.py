@@ -58,7 +58,7 @@ def test_probabilities_are_the_mean_of_the_members_and_survive_the_checkpoint(
         loaded = EmbeddingClassifier.load_from_checkpoint(tmp_path / "ensemble.ckpt")
         assert loaded.threshold == ensemble.threshold
         torch.testing.assert_close(loaded.predict_proba(raw), ensemble.predict_proba(raw))
-        assert loaded.decide(raw).predicted == ensemble.decide(raw).predicted
+        assert loaded.predict(raw).predicted == ensemble.predict(raw).predicted
         again = trainer(tmp_path, epochs=9, callbacks=[WithoutTraining(), Calibration(), OODThreshold()])
         again.fit(loaded, data(split=HELD_OUT))
         again.save_checkpoint(tmp_path / "ensemble.ckpt")
@@ -94,7 +94,7 @@ def test_how_far_its_members_are_apart_can_be_its_score(tmp_path: Path) -> None:
     loaded = EmbeddingClassifier.load_from_checkpoint(tmp_path / "ensemble.ckpt")
     raw = by_name(rows.store, np.arange(40))
     expected = disagreement(torch.stack([member.logits(raw).detach() for member in members]))
-    torch.testing.assert_close(loaded.decide(raw).none_scores, expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(loaded.predict(raw).none_scores, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_rows_that_trained_any_member_are_refused_in_test(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_a_folder_of_safetensors_decides_as_the_model(tmp_path: Path, number: in
     save_pretrained(model, tmp_path / "model", {"none_auroc": 0.93})
     loaded = from_pretrained(tmp_path / "model")
     parts = dict(zip(MODALITIES, rows(40, 3).split(list(MODALITIES.values()), dim=1), strict=True))
-    found, expected = loaded.decide(parts), model.decide(parts)
+    found, expected = loaded.predict(parts), model.predict(parts)
     assert found.predicted == expected.predicted
     assert torch.equal(found.confidence, expected.confidence)
     assert torch.equal(found.none_scores, expected.none_scores)
@@ -154,7 +154,7 @@ def test_an_ensemble_is_deployed_with_what_its_members_say() -> None:
     model, queries = ensemble(), rows(50, 1)
     with torch.no_grad():
         found = Deployed(model)(*queries.split(list(MODALITIES.values()), dim=1))
-        expected = model.decide(dict(zip(MODALITIES, queries.split(list(MODALITIES.values()), dim=1), strict=True)))
+        expected = model.predict(dict(zip(MODALITIES, queries.split(list(MODALITIES.values()), dim=1), strict=True)))
     assert [(*CLASSES, "none")[code] for code in found.predicted.tolist()] == expected.predicted
     torch.testing.assert_close(found.none_scores, expected.none_scores.float())
     assert 0 < expected.predicted.count("none") < 50

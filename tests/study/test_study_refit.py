@@ -60,7 +60,7 @@ def test_a_refit_decides_as_the_studys_own_fit_on_these_rows_did(
     model = EmbeddingClassifier.load_from_checkpoint(tmp_path / "model.ckpt")
     expected, record = studied.predictions(name, 0), studied.record(name, 0)
     store = digits_store()
-    answers = model.decide({part: store.gather(expected.rows, [part]) for part in model.modalities})
+    answers = model.predict({part: store.gather(expected.rows, [part]) for part in model.modalities})
     torch.testing.assert_close(answers.confidence, expected.probabilities.amax(1), atol=3e-3, rtol=0)
     paper = 1 - expected.probabilities.amax(1)
     scores = paper if expected.none_scores is None else expected.none_scores
