@@ -15,6 +15,7 @@ from estitchup_pl.callbacks.heads import FitHead, WithoutTraining
 from estitchup_pl.callbacks.ood import OODThreshold
 from estitchup_pl.callbacks.predictions import PredictionWriter
 from estitchup_pl.callbacks.softening import LabelSoftening
+from estitchup_pl.callbacks.warm_start import WarmStart
 
 __all__ = [
     "Augmentation",
@@ -30,5 +31,6 @@ __all__ = [
     "ModalityStitch",
     "OODThreshold",
     "PredictionWriter",
+    "WarmStart",
     "WithoutTraining",
 ]

@@ -8,9 +8,9 @@ from typing import Final
 from estitchup_pl.cli.parser import CommandParser
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.labeling.answers import compare_answers, read_table
-from estitchup_pl.labeling.history import apply_labels, label_history, undo
 from estitchup_pl.labeling.label_studio import read_export
 from estitchup_pl.store import EmbeddingStore
+from estitchup_pl.store.label_history import apply_labels, label_history, undo
 
 _DESCRIPTION: Final = """\
 Take answers of people into the labels of a store: an export of Label Studio (.json), or a table (.csv, .parquet,

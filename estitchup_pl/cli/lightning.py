@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from typing_extensions import override
 
-from estitchup_pl.callbacks import FitCheckpoint, PredictionWriter
+from estitchup_pl.callbacks import FitCheckpoint, PredictionWriter, WarmStart
 from estitchup_pl.cli.interruption import EndFitInOrder, EndInOrder
 from estitchup_pl.cli.parser import CommandParser, explained
 from estitchup_pl.data.datamodule import EmbeddingDataModule
@@ -94,6 +94,9 @@ class EstitchupCLI(LightningCLI):
         parser.set_defaults({"model": {"class_path": "estitchup_pl.model.EmbeddingClassifier"}, "data": data})
         if self._command == "fit":
             parser.add_lightning_class_args(FitCheckpoint, "checkpoint")
+            parser.add_argument(
+                "--warm_start", type=str | None, help="checkpoint whose weights the fit begins with, class by class"
+            )
         if self._command == "predict":
             parser.add_lightning_class_args(PredictionWriter, "predictions")
 
@@ -109,7 +112,11 @@ class EstitchupCLI(LightningCLI):
         plugins = chosen if isinstance(chosen, list) else [chosen]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins = [*plugins, AtomicCheckpointIO()]
-        return super().instantiate_trainer(plugins=plugins, **options)
+        trainer = super().instantiate_trainer(plugins=plugins, **options)
+        if checkpoint := self._get(self.config_init, "warm_start"):
+            callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+            callbacks.insert(0, WarmStart(checkpoint))
+        return trainer
 
     def instantiate_classes(self) -> None:
         """Instantiate all classes; an error of ours comes out as it is, not wrapped in the parser's own."""

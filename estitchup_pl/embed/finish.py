@@ -32,6 +32,7 @@ from estitchup_pl.store import (
 )
 from estitchup_pl.store.files import EMBEDDINGS_NAME, atomic_path, read_table
 from estitchup_pl.store.items import with_flags
+from estitchup_pl.store.label_history import with_changed_labels
 from estitchup_pl.tables import holds_files
 
 FAILURES_NAME: Final = "failures.parquet"
@@ -95,6 +96,8 @@ def finish(out: Path, state: EmbedState, infos: Mapping[str, ModalityInfo]) -> d
     """
     work = out / WORK_NAME
     table = _item_columns(StagedItems(work / STAGE_NAME).table())
+    if (out / HEADER_NAME).exists():
+        table = with_changed_labels(out, table)
     notes, digests = _notes(work, state), _shard_digests(out, state)
     flags = {name: _flags(out, state, name, notes[name]) for name in state.modalities}
     failures = _failures(out, state, notes, table["id"])

@@ -1,8 +1,8 @@
 """The store of embeddings: a folder that numpy and pyarrow alone can read.
 
 Read `header` (the layout), `files` (writing each file whole or not at all) and `items` (the table's checks) first; then
-`sources`, `blocks`, `creation` and `swap` (how a store is made), and `shards`, `embedding_store`, `labels` and
-`verification` (how one is read).
+`sources`, `blocks`, `creation` and `swap` (how a store is made), `shards`, `embedding_store`, `labels` and
+`verification` (how one is read), and `relabeling` and `label_history` (how its labels change).
 """
 
 from estitchup_pl.store.embedding_store import EmbeddingStore

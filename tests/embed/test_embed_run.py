@@ -23,10 +23,10 @@ from toys import Letters, Streamed, embed_on_cpu, expected, files, words, write_
 from estitchup_pl.embed import EmbedSummary, Modality, finish, staging
 from estitchup_pl.embed.state import WORK_NAME
 from estitchup_pl.errors import ConfigError, DataError, StoreError, WriteError
-from estitchup_pl.labeling import history
 from estitchup_pl.locking import locked_folder
 from estitchup_pl.stopping import Stopped, stoppable
 from estitchup_pl.store import EmbeddingStore, relabeling
+from estitchup_pl.store import label_history as history
 from estitchup_pl.store.swap import WHOLE_NAME
 
 Limit = Callable[[int], AbstractContextManager[None]]
@@ -314,6 +314,21 @@ def test_labels_that_were_cut_off_on_their_way_into_the_store_arrive_first(tmp_p
         assert EmbeddingStore.open(out, verify=True).column("label").to_pylist()[3:5] == ["shoe", "hat"]
     embed(tmp_path, {"id": range(24), "title": words(24)})
     assert len(titles(tmp_path)) == 24
+
+
+def test_labels_that_people_gave_stay_when_items_are_added(tmp_path: Path) -> None:
+    label: list[str | None] = ["hat", None, "hat", None, "bag"]
+    embed(tmp_path, {"id": range(5), "title": words(5), "kind": label}, label="kind")
+    out = tmp_path / "store"
+    history.apply_labels(out, {"0": "cap", "1": "shoe", "2": "shoe", "3": "glove", "4": "sack"}, "first")
+    history.apply_labels(out, {"0": "hood"}, "second")
+    history.apply_labels(out, {"3": "sock", "4": None}, "third")
+    history.undo(out)
+    label[2] = "boot"  # somebody has looked at the table as well
+    embed(tmp_path, {"id": range(7), "title": words(7), "kind": [*label, "bag", None]}, label="kind")
+    store = EmbeddingStore.open(out, verify=True)
+    assert store.column("label").to_pylist() == ["hood", "shoe", "boot", "glove", "sack", "bag", None]
+    assert len(history.label_history(out)) == 4
 
 
 class Addressed(Letters):

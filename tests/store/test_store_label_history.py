@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from estitchup_pl.errors import DataError, StoreError, WriteError
-from estitchup_pl.labeling import history
-from estitchup_pl.labeling.history import HISTORY_NAME, apply_labels, label_history, undo
 from estitchup_pl.locking import locked_folder
 from estitchup_pl.store import EmbeddingStore
+from estitchup_pl.store import label_history as history
+from estitchup_pl.store.label_history import HISTORY_NAME, apply_labels, label_history, undo
 
 BEFORE = ["hat", None, "hat", None]
 

@@ -124,6 +124,30 @@ def label_history(path: Path) -> list[LabelChange]:
     return list(_applied(path, _labels(EmbeddingStore.open(path))))
 
 
+def with_changed_labels(path: Path, items: pa.Table) -> pa.Table:
+    """Give a newer table of a store's items the labels that changes of the store have given.
+
+    A label that is in the table what it was before those changes is what they have made of it; one that the table has
+    changed itself is the table's.
+
+    Args:
+        path: Folder of the store.
+        items: Table with ``id`` and ``label``; ``label`` may be null.
+
+    Raises:
+        StoreError: If the folder is no store, or a file of its history is damaged.
+    """
+    before: dict[str, str | None] = {}
+    after: dict[str, str | None] = {}
+    for change in label_history(path):
+        before, after = {**change.before, **before}, {**after, **change.after}
+    if not after:
+        return items
+    pairs = zip(items["id"].to_pylist(), items["label"].to_pylist(), strict=True)
+    labels = [after[name] if name in after and label == before[name] else label for name, label in pairs]
+    return items.set_column(items.schema.get_field_index("label"), "label", pa.array(labels, pa.string()))
+
+
 _UNDO: Final = "takes back change"
 
 
