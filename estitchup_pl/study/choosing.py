@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.stats import t as student_t
 from torch import Tensor
 from typing_extensions import override
 
@@ -26,8 +27,8 @@ from estitchup_pl.study.evaluation import Criterion, study_metrics
 TEST_TO_TRAIN = 3 / 7
 """Rows of a threshold split that validate, for each that trains; see :func:`standard_error`."""
 
-CLEARLY_WORSE = 2.0
-"""Standard errors by which a candidate must be worse calibrated than another to be dropped for it."""
+BY_CHANCE = 0.05
+"""Chance at most that any of equally well calibrated candidates is dropped for its calibration."""
 
 LEAST_SCORE = 1e-7
 """Scores of "none" are kept this far from 0 and 1, so that their log odds are finite."""
@@ -41,22 +42,29 @@ class Candidate:
         name: Its name.
         scores: Its target on each threshold split.
         eces: Calibration error of its confidence on the known rows of each, in ``[0, 1]``.
-        ece: The same on the known rows of all splits together.
     """
 
     name: str
     scores: tuple[float, ...]
     eces: tuple[float, ...]
-    ece: float
 
     @property
     def score(self) -> float:
         """Mean target."""
         return float(np.mean(self.scores))
 
+    @property
+    def ece(self) -> float:
+        """Mean calibration error."""
+        return float(np.mean(self.eces))
+
     def error_to(self, other: Candidate) -> float:
         """Standard error of the difference of two mean targets."""
         return standard_error(np.subtract(self.scores, other.scores))
+
+    def without(self, split: int) -> Candidate:
+        """The same on the other splits."""
+        return replace(self, scores=_without(self.scores, split), eces=_without(self.eces, split))
 
 
 def standard_error(differences: npt.NDArray[np.float64]) -> float:
@@ -81,11 +89,13 @@ def standard_error(differences: npt.NDArray[np.float64]) -> float:
 
 
 def select(candidates: Sequence[Candidate], higher_is_better: bool = True) -> Candidate:
-    """Choose among candidates by their target; among equals by calibration, and else the one that comes first.
+    """Choose among candidates by their target, if choosing is shown to pay; else take the first.
 
-    Equal are those whose mean target falls short of the best by no more than one standard error of the difference. Of
-    these, whatever is clearly worse calibrated on known rows than the best calibrated is dropped. Where there are few
-    validation rows much is equal, and what comes first is what one would take without looking.
+    The first of the list is what one would take without looking. The best of many is the best by luck too, above all
+    where few rows validate, so choosing is itself measured: on each split by what :func:`best_of_equals` takes on the
+    others. It must beat the first by more than one standard error of the difference, or the first must be worse
+    calibrated than what was chosen by more than chance explains. With one split there is nothing to measure that by,
+    and :func:`best_of_equals` decides.
 
     Args:
         candidates: What can be chosen, each on the same splits.
@@ -95,18 +105,69 @@ def select(candidates: Sequence[Candidate], higher_is_better: bool = True) -> Ca
         ConfigError: If no candidate has a target.
 
     Example:
-        >>> best = Candidate("best", (0.7, 0.9), (0.1, 0.1), 0.1)
-        >>> select([Candidate("first", (0.6, 0.8), (0.1, 0.1), 0.1), best]).name  # in both splits
-        'best'
-        >>> first = Candidate("first", (0.75, 0.8), (0.1, 0.1), 0.1)  # 0.025 less, with an error of 0.1
-        >>> select([first, best]).name
+        >>> better = Candidate("better", (0.7, 0.9, 0.7), (0.1, 0.1, 0.1))
+        >>> select([Candidate("first", (0.6, 0.8, 0.6), (0.1, 0.1, 0.1)), better]).name  # in each split
+        'better'
+        >>> select([Candidate("first", (0.8, 0.75, 0.7), (0.1, 0.1, 0.1)), better]).name  # only in one of three
+        'first'
+    """
+    first, chosen = candidates[0], best_of_equals(candidates, higher_is_better)
+    splits = range(len(first.scores))
+    if len(splits) < 2 or not math.isfinite(first.score):
+        return chosen
+    others = [best_of_equals([one.without(split) for one in candidates], higher_is_better).name for split in splits]
+    taken = {one.name: one.scores for one in candidates}
+    gains = np.array([taken[name][split] - first.scores[split] for split, name in enumerate(others)])
+    pays = (gains.mean() if higher_is_better else -gains.mean()) > standard_error(gains)
+    return chosen if pays or is_worse_calibrated(first, chosen, 1) else first
+
+
+def best_of_equals(candidates: Sequence[Candidate], higher_is_better: bool = True) -> Candidate:
+    """The first of the candidates that are as good as the best, and not worse calibrated than others of these.
+
+    As good are those whose mean target falls short of the best by no more than one standard error of the difference. Of
+    these, whatever is worse calibrated on known rows than the best calibrated by more than chance explains is dropped.
+
+    Args:
+        candidates: What can be chosen, each on the same splits.
+        higher_is_better: Whether the greatest target is the best, or the least.
+
+    Raises:
+        ConfigError: If no candidate has a target.
+
+    Example:
+        >>> best = Candidate("best", (0.7, 0.9), (0.1, 0.1))
+        >>> best_of_equals([Candidate("first", (0.75, 0.8), (0.1, 0.1)), best]).name  # 0.025 less, with an error of 0.1
         'first'
     """
     best = best_of(candidates, higher_is_better)
     equals = [one for one in candidates if abs(best.score - one.score) <= one.error_to(best)]
     sure = min(equals, key=lambda one: one.ece)
-    margins = (CLEARLY_WORSE * standard_error(np.subtract(one.eces, sure.eces)) for one in equals)
-    return next(one for one, margin in zip(equals, margins, strict=True) if one.ece - sure.ece <= margin)
+    return next(one for one in equals if not is_worse_calibrated(one, sure, len(equals)))
+
+
+def is_worse_calibrated(one: Candidate, other: Candidate, comparisons: int) -> bool:
+    """Whether a candidate's calibration error exceeds another's by more than chance explains.
+
+    Args:
+        one: The candidate.
+        other: The other, on the same splits.
+        comparisons: Number of candidates of which the other is the best calibrated.
+    """
+    differences = np.subtract(one.eces, other.eces)
+    return bool(differences.mean() > errors_beyond_chance(differences.size, comparisons) * standard_error(differences))
+
+
+def errors_beyond_chance(splits: int, comparisons: int) -> float:
+    """Standard errors that none of several differences over splits exceeds by chance, but in a twentieth of all cases.
+
+    Student's t with the degrees of freedom of the splits, divided among the comparisons (Bonferroni).
+
+    Example:
+        >>> round(errors_beyond_chance(5, 1), 2), round(errors_beyond_chance(5, 20), 2), errors_beyond_chance(1, 20)
+        (2.13, 5.6, 0.0)
+    """
+    return float(student_t.ppf(1 - BY_CHANCE / comparisons, splits - 1)) if splits > 1 else 0.0
 
 
 def best_of(candidates: Sequence[Candidate], higher_is_better: bool = True) -> Candidate:
@@ -224,8 +285,7 @@ class Chosen(DerivedMethod):
         outputs = [(average.logits(rows).sigmoid(), rows.labels, average.none_scores(rows)) for rows in repeats]
         scores = tuple(self.criterion.score(*output) for output in outputs)
         name = " + ".join(self.methods[member] for member in average.members.tolist())
-        eces = tuple(_ece_of_known([output]) for output in outputs)
-        return Candidate(name, scores, eces, _ece_of_known(outputs))
+        return Candidate(name, scores, tuple(map(_ece_of_known, outputs)))
 
 
 @dataclass(frozen=True)
@@ -262,11 +322,15 @@ class Average:
         return squash(sum_of_z_scores(_log_odds(rows, members), self.mean, self.std) / len(members))
 
 
-def _ece_of_known(outputs: Sequence[tuple[Tensor, Tensor, Tensor | None]]) -> float:
-    """Calibration error of the rows of known classes of all splits."""
-    tops = [top_label(probabilities[labels != NONE], labels[labels != NONE]) for probabilities, labels, _ in outputs]
-    confidence, correct = (torch.cat(parts) for parts in zip(*tops, strict=True))
+def _ece_of_known(output: tuple[Tensor, Tensor, Tensor | None]) -> float:
+    """Calibration error of the rows of known classes."""
+    probabilities, labels, _ = output
+    confidence, correct = top_label(probabilities[labels != NONE], labels[labels != NONE])
     return float(expected_calibration_error(confidence, correct))
+
+
+def _without(values: tuple[float, ...], split: int) -> tuple[float, ...]:
+    return values[:split] + values[split + 1 :]
 
 
 def _average(learnt: Learnt) -> Average:
