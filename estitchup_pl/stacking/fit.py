@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
+from joblib import Parallel, delayed
 from lightning.fabric import Fabric
+from torch import Tensor
 from typing_extensions import override
 
 from estitchup_pl.errors import ConfigError, DivergedError
 from estitchup_pl.seeding import run_seed
 from estitchup_pl.stacking.compiling import Compile, choose_compile
-from estitchup_pl.stacking.device import choose_precision, device_of
+from estitchup_pl.stacking.device import choose_precision, device_of, keep_freed_memory, one_thread
 from estitchup_pl.stacking.program import Program
 from estitchup_pl.stacking.recipe import Recipe, read_recipe
 from estitchup_pl.stacking.run import FittedRun, Run
@@ -43,6 +46,7 @@ def fit_runs(
     devices: int | str = 1,
     precision: Any = "32-true",
     compile: Compile = "auto",
+    workers: int = 1,
 ) -> Iterator[FittedRun]:
     """Fit runs in stacks; run by run the result is that of a fit of its own.
 
@@ -59,12 +63,16 @@ def fit_runs(
             instructions for it, else ``"32-true"``.
         compile: ``"graph"`` makes each step one launch on a GPU, ``"inductor"`` also fuses what it is made of (after
             some seconds of compiling), ``"none"`` neither; ``"auto"`` is ``"inductor"`` on a GPU, ``"none"`` on a CPU.
+        workers: Processes of one thread each among which the stacks are shared, through joblib; -1 for one a core. On a
+            CPU they do more in an hour than threads do. 1 for this process.
 
     Returns:
-        Generator of the runs, each as soon as its stack has ended; the next stack begins when it is asked for more.
+        Generator of the runs, each as soon as its stack has ended; with one worker the next stack begins when it is
+        asked for more.
 
     Raises:
-        ConfigError: If ``stack_size`` is less than one, two runs have one name, or an option does not exist.
+        ConfigError: If ``stack_size`` is less than one, two runs have one name, a run to be fitted in another process
+            has ``watch``, which could be called there alone, or an option does not exist.
     """
     if stack_size != "auto" and stack_size < 1:
         raise ConfigError(f'stack_size must be at least 1, or "auto", got {stack_size}')
@@ -72,31 +80,84 @@ def fit_runs(
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"two runs are called {name!r}: give each a name of its own")
-    precision = choose_precision(precision, device_of(accelerator))
-    fabric = Fabric(accelerator=accelerator, devices=1, precision=precision if precision in PRECISIONS else "32-true")
-    compile = choose_compile(compile, fabric.device)
-    trainer = {"max_epochs": max_epochs, "accelerator": accelerator, "devices": devices, "precision": precision}
-    return _fit_all(runs, fabric, stack_size, compile, trainer)
+    device = device_of(accelerator)
+    fitting = _Fitting(
+        max_epochs=max_epochs,
+        accelerator=accelerator,
+        devices=devices,
+        precision=choose_precision(precision, device),
+        compile=choose_compile(compile, device),
+    )
+    if workers == 1:
+        return (fitted for batch in fitting.batches(runs, stack_size) for fitted in fitting.fit(batch))
+    if watched := [run.name for run in runs if run.watch]:
+        raise ConfigError(f"{watched[0]}: has `watch`, which other processes cannot call: fit it with workers=1")
+    return fitting.fit_in(workers, fitting.batches(runs, stack_size))
 
 
-def _fit_all(
-    runs: Sequence[Run], fabric: Fabric, stack_size: int | Literal["auto"], compile: Compile, trainer: dict[str, Any]
-) -> Iterator[FittedRun]:
-    stackable = trainer["devices"] in (1, "1", "auto") and trainer["precision"] in PRECISIONS
-    recipes = {run: read_recipe(run) if stackable else None for run in runs}
-    known = [(run, recipe) for run, recipe in recipes.items() if recipe]
-    shapes = list(dict.fromkeys(recipe.shape for _, recipe in known))
-    # Runs of like length side by side, so that few wait for others at the end of an epoch.
-    known.sort(key=lambda pair: (shapes.index(pair[1].shape), len(pair[0].data.parts.train)))
-    for _, group in groupby(known, key=lambda pair: pair[1].shape):
-        waiting = list(group)
-        while waiting:
-            size = affordable(waiting[0][0], fabric.device) if stack_size == "auto" else stack_size
-            stack, waiting = waiting[:size], waiting[size:]
-            yield from fit_stack(stack, trainer["max_epochs"], fabric, compile)
-    for run, recipe in recipes.items():
-        if recipe is None:
-            yield fit_alone(run, trainer)
+@dataclass(frozen=True)
+class _Fitting:
+    """How runs are fitted, in whichever process."""
+
+    max_epochs: int
+    accelerator: str
+    devices: int | str
+    precision: Any
+    compile: Compile
+
+    def batches(self, runs: Sequence[Run], stack_size: int | Literal["auto"]) -> list[list[Run]]:
+        """Put together what is fitted as one program; each of the others alone."""
+        device, recipes = self._fabric().device, {run: self._recipe(run) for run in runs}
+        known = [(run, recipe) for run, recipe in recipes.items() if recipe]
+        shapes = list(dict.fromkeys(recipe.shape for _, recipe in known))
+        # Runs of like length side by side, so that few wait for others at the end of an epoch.
+        known.sort(key=lambda pair: (shapes.index(pair[1].shape), len(pair[0].data.parts.train)))
+        batches = []
+        for _, group in groupby(known, key=lambda pair: pair[1].shape):
+            waiting = [run for run, _ in group]
+            size = affordable(waiting[0], device) if stack_size == "auto" else stack_size
+            batches += [waiting[start : start + size] for start in range(0, len(waiting), size)]
+        return batches + [[run] for run, recipe in recipes.items() if recipe is None]
+
+    def fit(self, batch: Sequence[Run]) -> list[FittedRun]:
+        """Fit a batch in this process."""
+        recipes = [(run, recipe) for run in batch if (recipe := self._recipe(run))]
+        if not recipes:
+            return [fit_alone(run, self._trainer()) for run in batch]
+        return fit_stack(recipes, self.max_epochs, self._fabric(), self.compile)
+
+    def fit_in(self, workers: int, batches: Sequence[Sequence[Run]]) -> Iterator[FittedRun]:
+        """Fit batches in other processes; what they give is loaded into the runs of this one."""
+        runs = {run.name: run for batch in batches for run in batch}
+        parallel = Parallel(workers, backend="loky", return_as="generator_unordered", batch_size=1)
+        for given in parallel(delayed(_fit_in_worker)(self, batch) for batch in batches):
+            for name, state, diverged in given:
+                prepare(runs[name], torch.device("cpu"))
+                runs[name].model.load_state_dict(state)
+                yield FittedRun(runs[name], diverged)
+
+    def _recipe(self, run: Run) -> Recipe | None:
+        stackable = self.devices in (1, "1", "auto") and self.precision in PRECISIONS
+        return read_recipe(run) if stackable else None
+
+    def _fabric(self) -> Fabric:
+        precision: Any = self.precision if self.precision in PRECISIONS else "32-true"
+        return Fabric(accelerator=self.accelerator, devices=1, precision=precision)
+
+    def _trainer(self) -> dict[str, Any]:
+        return {
+            "max_epochs": self.max_epochs,
+            "accelerator": self.accelerator,
+            "devices": self.devices,
+            "precision": self.precision,
+        }
+
+
+def _fit_in_worker(fitting: _Fitting, batch: Sequence[Run]) -> list[tuple[str, dict[str, Tensor], bool]]:
+    """Name, weights and whether it diverged, of each run of a batch."""
+    keep_freed_memory()
+    with one_thread():
+        return [(one.run.name, one.run.model.state_dict(), one.diverged) for one in fitting.fit(batch)]
 
 
 def fit_stack(

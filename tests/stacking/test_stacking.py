@@ -350,3 +350,26 @@ def test_options_that_cannot_be_used_are_refused() -> None:
         fit_runs([run(0)], 1, accelerator="cpu", compile="graph")
     with pytest.raises(ConfigError, match="compile must be"):
         fit_runs([run(0)], 1, accelerator="cpu", compile="fast")  # type: ignore[arg-type]
+
+
+def test_runs_in_other_processes_end_as_in_this_one() -> None:
+    """Stacks of two in two processes, and one run that no program knows; the caller's own classifiers are fitted."""
+    made = {workers: [run(position) for position in range(4)] for workers in (1, 2)}
+    for runs in made.values():
+        runs.append(run(4, callbacks=[EStitchup(0.2), EarlyStopping("train/loss", patience=9)]))
+    with device.one_thread():
+        here = fit(made[1], 2, stack_size=2)
+    there = fit(made[2], 2, stack_size=2, workers=2)
+    assert {one.run.name for one in there} == {own.name for own in made[2]}
+    assert not any(one.diverged for one in (*here, *there))
+    for own, other in zip(made[1], made[2], strict=True):
+        expected = weights(own.model)
+        assert {name: value.tolist() for name, value in weights(other.model).items()} == {
+            name: value.tolist() for name, value in expected.items()
+        }
+        assert other.model.class_names == own.model.class_names
+
+
+def test_a_run_that_is_watched_is_fitted_in_this_process() -> None:
+    with pytest.raises(ConfigError, match=r"Control 0: has `watch`.*workers=1"):
+        fit([run(0, watch=lambda epoch, model: None)], workers=2)
