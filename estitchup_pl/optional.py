@@ -23,5 +23,5 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     except ImportError as error:
         raise ConfigError(
             f"{purpose} needs the package {module.partition('.')[0]!r}, which cannot be imported ({error}). "
-            f"Install it with: pip install 'estitchup_pl[{extra}]'"
+            f"Install it, in a clone of the repository, with: pip install '.[{extra}]'"
         ) from error

@@ -14,6 +14,7 @@ from typing import Final
 from estitchup_pl import __version__
 from estitchup_pl.cli.configs import FOLDERS, config_folders, with_config_files
 from estitchup_pl.cli.help import short_help
+from estitchup_pl.cli.own_words import own_words
 from estitchup_pl.errors import ConfigError, EstitchupError, did_you_mean
 from estitchup_pl.stopping import Stopped, stoppable
 
@@ -82,7 +83,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(command: str, words: list[str]) -> int:
     if command not in COMMANDS:
-        raise ConfigError(f"there is no command {command!r}{did_you_mean(command, COMMANDS)}\n\n{_overview()}")
+        rest = did_you_mean(command, COMMANDS) or f"\n\n{_overview()}"
+        raise ConfigError(f"there is no command {command!r}{rest}")
     if "--help" in words or "-h" in words:
         if words[-2:] not in (["--help", "all"], ["-h", "all"]):
             print(short_help(command, words))
@@ -95,7 +97,8 @@ def _run(command: str, words: list[str]) -> int:
         # They come last, so that a file there never takes the place of an installed module.
         sys.path += [place for place in (os.getcwd(), *config_folders(words)) if place not in sys.path]
     module = importlib.import_module(COMMANDS[command][0])
-    return int(module.main([command, *words] if module.__name__.endswith(".lightning") else words))
+    with own_words():
+        return int(module.main([command, *words] if module.__name__.endswith(".lightning") else words))
 
 
 def _end_children(since: float) -> None:

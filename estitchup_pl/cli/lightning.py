@@ -26,6 +26,7 @@ from estitchup_pl.store.files import CANNOT_WRITE
 TRAINER_DEFAULTS = {
     "max_epochs": 576,
     "num_sanity_val_steps": 0,
+    "enable_model_summary": False,  # a table of modules and FLOPs says nothing of a small head
     "log_every_n_steps": 1,  # everything is logged once an epoch; small data has fewer batches than Lightning's 50
     "logger": {
         "class_path": "lightning.pytorch.loggers.CSVLogger",

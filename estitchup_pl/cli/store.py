@@ -40,9 +40,8 @@ def main(argv: list[str]) -> int:
         print(short_help("store"))
         return 0
     if argv[0] not in COMMANDS:
-        raise ConfigError(
-            f"there is no command 'store {argv[0]}'{did_you_mean(argv[0], COMMANDS)}\n\n{short_help('store')}"
-        )
+        rest = did_you_mean(argv[0], COMMANDS) or f"\n\n{short_help('store')}"
+        raise ConfigError(f"there is no command 'store {argv[0]}'{rest}")
     arguments = SimpleNamespace(**store_parser(argv[0]).parse_call(argv[1:]).as_dict())  # one option is called items
     try:
         COMMANDS[argv[0]].run(arguments)

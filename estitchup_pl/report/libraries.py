@@ -20,5 +20,5 @@ def missing_libraries() -> str:
     return (
         f"figures/*.png and report.html are left out, since {' and '.join(missing)} "
         f"{'is' if len(missing) == 1 else 'are'} not installed; tables.md and tables.json are written. "
-        "For all of it: pip install 'estitchup_pl[report]'"
+        "For all of it, in a clone of the repository: pip install '.[report]'"
     )

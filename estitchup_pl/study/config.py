@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from torchmetrics import Metric
 
 from estitchup_pl.data.splits import SplitProtocol, check_fraction, check_held_out
-from estitchup_pl.errors import ConfigError
+from estitchup_pl.errors import ConfigError, did_you_mean
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.study.building import Description, Plain, build, describe, spelled_out
 from estitchup_pl.study.folder import slug
@@ -18,6 +18,8 @@ from estitchup_pl.study.methods import MODEL, Method, Model, NetworkMethod
 
 PAPER_METHODS: Final = ("Control", "Soft Control", "E-Mixup", "E-Stitchup", "Soft E-Mixup", "Soft E-Stitchup")
 """The six methods of the paper, in the order of its tables."""
+
+CONTROL: Final = PAPER_METHODS[0]
 
 Backend = Literal["loky", "ray", "dask"]
 """Backends of joblib that run workers."""
@@ -117,7 +119,7 @@ class StudyConfig:
         more_metrics: Metrics beside those, or in the place of those of the same name.
         none_groups: Column of the store's items that parts "none" rows into groups, such as near and far, for what the
             report says of "none".
-        control: The method that the others are compared with; the first one if there is none of this name.
+        control: The method that the others are compared with; if not given the one called Control, or the first.
         selection: How the values of a grid are chosen.
         stack_size: Fits that are trained at once; ``"auto"`` for what pays on the device.
         workers: Processes that share the fits; on a CPU each has one thread. 1 fits in this process; ``"auto"`` is one
@@ -151,7 +153,7 @@ class StudyConfig:
     metrics: Mapping[str, Plain] | None = None
     more_metrics: Mapping[str, Plain] = field(default_factory=dict)
     none_groups: str | None = None
-    control: str = "Control"
+    control: str = CONTROL
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     stack_size: int | Literal["auto"] = "auto"
     workers: int | Literal["auto"] = "auto"
@@ -171,6 +173,11 @@ class StudyConfig:
         if not methods:
             raise ConfigError("methods: expected at least one, got none")
         if self.control not in methods:
+            if self.control != CONTROL:
+                raise ConfigError(
+                    f"control: there is no method {self.control!r}{did_you_mean(self.control, methods)} "
+                    f"(there are: {', '.join(methods)})"
+                )
             self.control = next(iter(methods))
         _check_names(methods)
         self.split = describe(SplitProtocol, spelled_out(self.split, SPLIT), "split")

@@ -233,7 +233,7 @@ def test_overwriting_has_to_be_asked_for(sources):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ("creat", "there is no command 'store creat'; did you mean 'create'"),
+        ("creat", r"there is no command 'store creat'; did you mean 'create'\?$"),
         ("create --item items.csv --out made", "there is no option --item; did you mean '--items'"),
         ("create --items items.csv --modalty a=b --out made", "no option --modalty; did you mean '--modality'"),
         ("create --items items.csv --over --out made", "there is no option --over"),

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from estitchup_pl.cli.store import store_parser
 from estitchup_pl.cli.study import study_parser
 from estitchup_pl.cli.train import train_parser
 
+ROOT = Path(__file__).parents[2]
 OPTION = re.compile(r"^  (--[\w.+-]+)(?:[ =][A-Z=]+)?  +.*?(?: \[(.*)\])?$", re.MULTILINE)
 SLOW = {"torch", "lightning", "jsonargparse", "numpy", "pyarrow", "sklearn", "rich"}
 
@@ -112,6 +114,13 @@ def test_help_is_one_screen(topic: str) -> None:
     lines = short_help(*topic.split()[:1], topic.split()[1:]).splitlines()
     assert len(lines) <= 40
     assert max(map(len, lines)) <= 118
+
+
+@pytest.mark.parametrize("topic", sorted(TOPICS))
+def test_help_ends_with_a_page_on_the_command(topic: str) -> None:
+    command = topic.split()[0]
+    name = short_help(command).splitlines()[-1].split()[1]
+    assert f"estitchup {command}" in (ROOT / name).read_text()
 
 
 def test_help_answers_before_anything_slow_is_imported() -> None:

@@ -48,7 +48,7 @@ def test_without_a_library_there_are_tables_and_a_word_on_what_is_left_out(
     assert not (path / "figures").exists()
     assert "figures/*.png and report.html are left out" in errors
     assert module.replace("vl_convert", "vl-convert-python") in errors
-    assert "pip install 'estitchup_pl[report]'" in errors
+    assert "pip install '.[report]'" in errors
 
 
 def test_a_study_says_what_its_report_will_leave_out_before_its_first_fit(

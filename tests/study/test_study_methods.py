@@ -164,6 +164,7 @@ def test_a_mistake_is_told_by_name_before_the_first_fit(described: dict[str, Any
     [
         ({"methods": {"E-Mixup": {}, "E Mixup": {}}}, "would share a folder"),
         ({"methods": {}}, "expected at least one"),
+        ({"control": "Contrl"}, "control: there is no method 'Contrl'; did you mean 'Control'"),
         ({"trials": 0}, "trials must be at least 1"),
         ({"split": {"class_path": "ColumSplit"}}, "^split: .*did you mean 'ColumnSplit'"),
         ({"split": {"train_fraction": 2.0}}, "^split: train_fraction must lie between"),

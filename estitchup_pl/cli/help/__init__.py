@@ -8,8 +8,22 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from estitchup_pl.cli.configs import shipped_configs
+
+PAGES: Final = {
+    "embed": "embed",
+    "export": "export",
+    "label-errors": "labeling",
+    "labels": "labeling",
+    "queue": "labeling",
+    "report": "report",
+    "store": "store",
+    "study": "study",
+    "train": "train",
+}
+"""Page of the documentation on a command; of the others the one on the command line."""
 
 TOPICS = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.txt"))}
 
@@ -17,5 +31,6 @@ TOPICS = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.txt")
 def short_help(command: str, words: Sequence[str] = ()) -> str:
     """Help of a command; of the command within it (``store create``) where the words begin with one."""
     topic = TOPICS.get(" ".join([command, *words[:1]]), TOPICS[command])
-    configs = "names for --config: " + ", ".join(shipped_configs(command))
-    return topic.read_text(encoding="utf-8").rstrip().replace("{configs}", textwrap.fill(configs, 110))
+    configs = textwrap.fill("names for --config: " + ", ".join(shipped_configs(command)), 110)
+    text = topic.read_text(encoding="utf-8").rstrip().replace("{configs}", configs)
+    return f"{text}\n\nMore: docs/{PAGES.get(command, 'cli')}.md in the repository; `make docs` builds the site."
