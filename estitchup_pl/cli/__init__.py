@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "labels": ("estitchup_pl.cli.labels", "take people's answers into the labels of a store, or take them back"),
     "label-errors": ("estitchup_pl.cli.label_errors", "list the labels that are likely wrong"),
     "export": ("estitchup_pl.cli.export", "write a classifier as ONNX, or in the layout of Hugging Face"),
+    "serve": ("estitchup_pl.cli.serve", "answer requests for decisions over HTTP"),
     "store": ("estitchup_pl.cli.store", "create, describe or verify a store of embeddings"),
 }
 

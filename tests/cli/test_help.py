@@ -23,6 +23,7 @@ from estitchup_pl.cli.lightning import EstitchupCLI
 from estitchup_pl.cli.parser import CommandParser
 from estitchup_pl.cli.queue import queue_parser
 from estitchup_pl.cli.report import report_parser
+from estitchup_pl.cli.serve import serve_parser
 from estitchup_pl.cli.store import store_parser
 from estitchup_pl.cli.study import study_parser
 from estitchup_pl.cli.train import train_parser
@@ -61,6 +62,7 @@ def parser_of(topic: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentP
         "labels": labels_parser,
         "queue": queue_parser,
         "report": report_parser,
+        "serve": serve_parser,
         "study": study_parser,
         "train": train_parser,
     }

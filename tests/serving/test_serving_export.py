@@ -8,92 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from made_models import (
+    CLASSES,
+    EVERY_CALIBRATOR,
+    EVERY_SCORE,
+    MODALITIES,
+    a_part_of_each,
+    ensemble,
+    fitted,
+    rows,
+    score_named,
+)
+from torch import Tensor
 
 from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.batch import NONE
 from estitchup_pl.errors import CheckpointError, ConfigError
-from estitchup_pl.model import calibrators, scores
-from estitchup_pl.model.decision import Decision, ThresholdBasis
-from estitchup_pl.model.networks import MemberNetwork
+from estitchup_pl.model import calibrators
 from estitchup_pl.serving import Deployed, export_onnx, from_pretrained, save_pretrained
-
-CLASSES = ["hat", "shoe", "scarf", "glove"]
-MODALITIES = {"title": 3, "photo": 4}
-EVERY_SCORE = [name for name in scores.__all__ if name not in ("NoneScore", "LogitScore", "Disagreement")]
-EVERY_CALIBRATOR = ["Temperature", "VectorScaling", "IsotonicTopLabel", "LogitNormalization"]
-
-
-def score_named(name: str) -> scores.NoneScore:
-    if name == "ScaledScore":
-        score = scores.ScaledScore(scores.NearestMean(), [*MODALITIES], [*MODALITIES.values()], ["centered_l2", "l2"])
-        score.scale.fit(lambda modality: (torch.full((MODALITIES[modality],), 0.1), torch.ones(MODALITIES[modality])))
-        return score
-    made: scores.NoneScore = getattr(scores, name)()
-    return made
-
-
-def rows(count: int, seed: int) -> Tensor:
-    return torch.randn(count, sum(MODALITIES.values()), generator=torch.Generator().manual_seed(seed))
-
-
-def fitted(
-    score: scores.NoneScore | None = None, calibrator: calibrators.Calibrator | None = None
-) -> EmbeddingClassifier:
-    """A classifier whose every part has learnt something."""
-    model = EmbeddingClassifier(
-        class_names=CLASSES, modalities=MODALITIES, scaling={"title": "standardize", "photo": "l2"}
-    )
-    model.scale.fit(lambda name: (torch.full((MODALITIES[name],), 0.1), torch.full((MODALITIES[name],), 2.0)))
-    model.configure_model()
-    model.eval()
-    labels = torch.arange(200) % 4
-    with torch.no_grad():
-        embeddings = model.scale(rows(200, 0))
-        logits = model(embeddings)
-        if calibrator:
-            calibrator.fit(logits, labels)
-            logits = calibrator(logits)
-        if score:
-            score.fit(embeddings, labels)
-            score.standardize(embeddings, logits)
-        acceptance = 1 - Decision(score=score)(embeddings, logits).none_scores
-    threshold = float(acceptance.median())
-    model.decision = Decision(calibrator, score, threshold, basis=ThresholdBasis(30, 170, 0.1, 0.9))
-    return model.eval()
-
-
-class TwoMembers(MemberNetwork):
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(nn.Linear(in_features, out_features) for _ in range(2))
-
-    def member_logits(self, embeddings: Tensor) -> Tensor:
-        return torch.stack([member(embeddings) for member in self.members])
-
-
-def ensemble() -> EmbeddingClassifier:
-    """Two members whose disagreement is the score of "none"."""
-    model = EmbeddingClassifier(TwoMembers, class_names=CLASSES, modalities=MODALITIES)
-    model.configure_model()
-    calibrator = calibrators.Temperature()
-    queries = rows(200, 0)
-    with torch.no_grad():
-        calibrator.fit(model(queries), torch.arange(200) % 4)
-        model.decision = Decision(calibrator, scores.Disagreement())
-        none_scores = model.decision(queries, model.outputs(queries)).none_scores
-    model.threshold = float(1 - none_scores.median())
-    return model.eval()
-
-
-def a_part_of_each() -> list[EmbeddingClassifier]:
-    everything = scores.SumOfScores([score_named(name) for name in EVERY_SCORE if name != "SumOfScores"])
-    return [
-        fitted(everything, calibrators.IsotonicTopLabel()),
-        fitted(scores.RelativeMahalanobis(), calibrators.LogitNormalization()),
-        fitted(None, calibrators.VectorScaling()),
-        ensemble(),
-    ]
 
 
 @pytest.mark.parametrize("score", [None, *EVERY_SCORE])
