@@ -102,6 +102,13 @@ class Comparison:
         return DETECTION | {f"{metric}/{group}": f"{DETECTION[metric]}, {group}" for metric, group in groups}
 
     @property
+    def rules(self) -> list[str]:
+        """Rules that found thresholds: the paper's heuristics, then those that the study adds."""
+        metrics = dict.fromkeys(metric for method in self.methods for metric in self.values[method])
+        found = [metric.removeprefix("threshold/") for metric in metrics if metric.startswith("threshold/")]
+        return [*HEURISTICS, *(rule for rule in found if rule not in HEURISTICS)]
+
+    @property
     def none_rows(self) -> str:
         """How many "none" rows the trials have, where it is few: below :data:`FEW_NONE_ROWS` in one of them."""
         rows = [int(rows) for rows in self.trials_of(self.control, "none_rows") if math.isfinite(rows)]
@@ -115,7 +122,7 @@ class Comparison:
     @property
     def further(self) -> list[str]:
         """Metrics that the paper's tables do not show, such as a user's own, in the order of the results."""
-        at_thresholds = (f"{name}/{heuristic}" for heuristic in HEURISTICS for name in (*ACCURACIES, *ACCEPTED))
+        at_thresholds = (f"{name}/{heuristic}" for heuristic in self.rules for name in (*ACCURACIES, *ACCEPTED))
         shown = {*RANKING, *CALIBRATION, *self.detection, *RISK, *at_thresholds, CONVERGENCE}
         found = dict.fromkeys(metric for method in self.methods for metric in self.values[method])
         return [metric for metric in found if metric not in shown and metric not in FACTS]
@@ -132,11 +139,11 @@ class Comparison:
             "table1": {method: self._numbers(method, RANKING) | self._differences(method) for method in self.methods},
             "table2": {method: self._numbers(method, CALIBRATION) for method in self.methods},
             "table3": {
-                method: {h: self._numbers(method, ACCURACIES, f"/{h}") for h in HEURISTICS} for method in self.methods
+                method: {h: self._numbers(method, ACCURACIES, f"/{h}") for h in self.rules} for method in self.methods
             },
             "table4": {
                 method: self._numbers(method, [*self.detection, *RISK])
-                | {h: self._numbers(method, ACCEPTED, f"/{h}") for h in HEURISTICS}
+                | {h: self._numbers(method, ACCEPTED, f"/{h}") for h in self.rules}
                 for method in self.methods
             },
             "differences": {

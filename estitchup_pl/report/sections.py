@@ -36,6 +36,7 @@ def all_tables(study: Comparison) -> list[TextTable]:
         ranking(study),
         calibration(study),
         *(accuracies(study, heuristic, letter) for heuristic, letter in zip(HEURISTICS, "ab", strict=True)),
+        *(decisions(study, rule, number) for number, rule in enumerate(study.rules[len(HEURISTICS) :], 1)),
         thresholds(study),
         detection(study),
         risk(study),
@@ -116,6 +117,25 @@ def accuracies(study: Comparison, heuristic: str, letter: str) -> TextTable:
         "threshold splits of each trial. Means over trials."
         + (" The paper does not say which heuristic its table shows." if study.beside_paper else ""),
         ("Method", *ACCURACIES.values(), *_paper_columns(study, ACCURACIES.values())),
+        tuple((method, *cells(method)) for method in study.methods),
+    )
+
+
+def decisions(study: Comparison, rule: str, position: int) -> TextTable:
+    """Table 3 of a rule that the study adds, with what is accepted."""
+    columns = ACCURACIES | ACCEPTED
+
+    def cells(method: str) -> Iterator[str]:
+        means = {metric: study.mean(method, f"{metric}/{rule}") for metric in columns}
+        yield threshold(means.pop("threshold"))
+        yield from map(number, means.values())
+
+    return TextTable(
+        f"table-3-rule-{position}",
+        f"Table 3, {rule}",
+        f'The same at the threshold of the rule "{rule}" of this study, and what is accepted there: the share of right '
+        'decisions, an accepted "none" row being wrong, and the share of all rows that is accepted. Means over trials.',
+        ("Method", *columns.values()),
         tuple((method, *cells(method)) for method in study.methods),
     )
 

@@ -11,10 +11,12 @@ from torchmetrics import Metric
 
 from estitchup_pl.data.splits import SplitProtocol, check_fraction, check_held_out
 from estitchup_pl.errors import ConfigError, did_you_mean
+from estitchup_pl.functional import HEURISTICS
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.study.building import Description, Plain, build, describe, spelled_out
 from estitchup_pl.study.folder import slug
 from estitchup_pl.study.methods import MODEL, Method, Model, NetworkMethod
+from estitchup_pl.thresholds import ThresholdRule
 
 PAPER_METHODS: Final = ("Control", "Soft Control", "E-Mixup", "E-Stitchup", "Soft E-Mixup", "Soft E-Stitchup")
 """The six methods of the paper, in the order of its tables."""
@@ -117,6 +119,8 @@ class StudyConfig:
         more_methods: Further methods, so that one configuration file can add to another.
         metrics: Description of each metric by name; :func:`study_metrics` if not given.
         more_metrics: Metrics beside those, or in the place of those of the same name.
+        thresholds: Description of further rules for thresholds by name, beside the two heuristics of Sec. 4.3: any
+            :class:`~estitchup_pl.thresholds.ThresholdRule`.
         none_groups: Column of the store's items that parts "none" rows into groups, such as near and far, for what the
             report says of "none".
         control: The method that the others are compared with; if not given the one called Control, or the first.
@@ -152,6 +156,7 @@ class StudyConfig:
     more_methods: Mapping[str, Plain] = field(default_factory=dict)
     metrics: Mapping[str, Plain] | None = None
     more_metrics: Mapping[str, Plain] = field(default_factory=dict)
+    thresholds: Mapping[str, Plain] = field(default_factory=dict)
     none_groups: str | None = None
     control: str = CONTROL
     selection: SelectionConfig = field(default_factory=SelectionConfig)
@@ -184,8 +189,11 @@ class StudyConfig:
         self.model = describe(Model, spelled_out(self.model, MODEL), "model")
         self.methods = {name: _describe_method(name, given, self.model) for name, given in methods.items()}
         self.more_methods = {}
-        self.metrics = None if self.metrics is None else _describe_metrics("metrics", self.metrics)
-        self.more_metrics = _describe_metrics("more_metrics", self.more_metrics)
+        self.metrics = None if self.metrics is None else _describe_all(Metric, "metrics", self.metrics)
+        self.more_metrics = _describe_all(Metric, "more_metrics", self.more_metrics)
+        self.thresholds = _describe_all(ThresholdRule, "thresholds", self.thresholds)
+        if taken := set(HEURISTICS) & set(self.thresholds):
+            raise ConfigError(f"thresholds: {taken.pop()!r} is the name of a heuristic that is always there")
 
     @classmethod
     def from_plain(cls, options: Mapping[str, Any]) -> StudyConfig:
@@ -233,8 +241,8 @@ def _defaults(class_path: str, where: str) -> dict[str, Any]:
     return arguments
 
 
-def _describe_metrics(option: str, metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Plain]:
-    return {name: Plain(describe(Metric, Plain.of(given), f"{option}.{name}")) for name, given in metrics.items()}
+def _describe_all(kind: type, option: str, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Plain]:
+    return {name: Plain(describe(kind, Plain.of(one), f"{option}.{name}")) for name, one in given.items()}
 
 
 def _check_names(methods: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from torchmetrics import Metric
 
 from estitchup_pl.data.none_groups import none_groups
 from estitchup_pl.errors import ConfigError, did_you_mean
+from estitchup_pl.functional import HEURISTICS
 from estitchup_pl.metrics import NoneMetric
 from estitchup_pl.seeding import derive_seed
 from estitchup_pl.study.building import Values, build, replaced, told
@@ -23,6 +24,7 @@ from estitchup_pl.study.methods import FittedMethod, Method, candidates
 from estitchup_pl.study.scaled_rows import ScaledRows
 from estitchup_pl.study.stage import Fit, FitStage, Job
 from estitchup_pl.study.trials import Trials
+from estitchup_pl.thresholds import PaperHeuristic, ThresholdRule
 
 LEARNT: Final = "learnt"
 """Name of the file of the arrays that a derived method has learnt."""
@@ -39,6 +41,7 @@ class Study:
         trials: Rows of every trial and stage.
         methods: The methods by name, each after those that it is derived from.
         metrics: The metrics by name.
+        rules: The rules for thresholds by name, the paper's heuristics first.
 
     Raises:
         ConfigError: If a method or metric cannot be made.
@@ -52,6 +55,7 @@ class Study:
         methods = {name: _built(name, description) for name, description in config.methods.items()}
         self.methods = {name: methods[name] for name in _bases_first(methods)}
         self.metrics = _metrics(config)
+        self.rules = _rules(config)
         self._scaled: dict[tuple[int, str, int, str], ScaledRows] = {}
         if config.none_groups:
             self._group_none(config.none_groups)
@@ -222,6 +226,12 @@ def _metrics(config: StudyConfig) -> dict[str, Metric]:
         metrics = {name: build(Metric, described, f"metrics.{name}") for name, described in config.metrics.items()}
     more = {name: build(Metric, given, f"more_metrics.{name}") for name, given in config.more_metrics.items()}
     return {**metrics, **more}
+
+
+def _rules(config: StudyConfig) -> dict[str, ThresholdRule]:
+    paper: dict[str, ThresholdRule] = {kind: PaperHeuristic(kind) for kind in HEURISTICS}
+    own = {name: build(ThresholdRule, given, f"thresholds.{name}") for name, given in config.thresholds.items()}
+    return {**paper, **own}
 
 
 def _built(name: str, description: Mapping[str, Any]) -> Method:

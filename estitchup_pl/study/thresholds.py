@@ -13,14 +13,14 @@ from typing_extensions import override
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.data.splits import SplitProtocol, ThresholdSplit
-from estitchup_pl.functional import HEURISTICS, acceptance, threshold_interval
+from estitchup_pl.functional import acceptance, threshold_interval
+from estitchup_pl.study.building import told
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.derived import DerivedMethod, Learnt
 from estitchup_pl.study.deriving import keep_derived, member_rows
 from estitchup_pl.study.folder import stored_probabilities
 from estitchup_pl.study.stage import Fit, FitStage, Job, Logits
 from estitchup_pl.study.study import LEARNT, Study
-from estitchup_pl.thresholds import PaperHeuristic
 
 
 class Thresholds(FitStage):
@@ -88,7 +88,7 @@ class Thresholds(FitStage):
         }
 
     def _thresholds(self, study: Study, name: str, trial: int) -> dict[str, Any]:
-        """Threshold of each heuristic on the pooled rows, as they are kept, and how far it can be trusted."""
+        """Threshold of each rule on the pooled rows, as they are kept, and how far it can be trusted."""
         splits, folder = range(study.config.repeats), study.folder
         labels = torch.cat([self.labels(study, trial, split) for split in splits])
         logits = [folder.read_logits(name, trial, self.file(0, split)) for split in splits]
@@ -99,12 +99,12 @@ class Thresholds(FitStage):
         predicted = probabilities.argmax(dim=-1)
         pooled = np.concatenate([study.trials.division(self, trial, split).evaluated for split in splits])
         rows, classes = (accepted, predicted, labels), torch.from_numpy(study.trials.labels.codes[pooled])
-        rules = {kind: PaperHeuristic(kind) for kind in HEURISTICS}
-        intervals = {kind: threshold_interval(rule, *rows, classes) for kind, rule in rules.items()}
-        return {
-            "thresholds": {kind: float(rule(*rows)) for kind, rule in rules.items()},
-            "threshold_intervals": {kind: interval._asdict() for kind, interval in intervals.items()},
-        }
+        found, intervals = dict[str, float](), dict[str, Any]()
+        for kind, rule in study.rules.items():
+            with told(f"thresholds.{kind}, {name}, trial {trial}"):
+                found[kind] = float(rule(*rows))
+                intervals[kind] = threshold_interval(rule, *rows, classes)._asdict()
+        return {"thresholds": found, "threshold_intervals": intervals}
 
     @override
     def labels(self, study: Study, trial: int, division: int) -> Tensor:

@@ -21,7 +21,8 @@ def config() -> StudyConfig:
         "Ensemble": method("Ensemble", base="E-Stitchup", size=3),
         "Regression": method("EstimatorMethod", estimator=logistic, callbacks=[STITCH], copies=1),
     }
-    return digits_config(methods={**beyond, **digits_config().methods}, control="Control")
+    half = {"half": method("Coverage", share=0.5, known_only=False)}
+    return digits_config(methods={**beyond, **digits_config().methods}, thresholds=half, control="Control")
 
 
 @pytest.fixture(scope="session")

@@ -11,18 +11,21 @@ import pytest
 import torch
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, roc_auc_score
+from small import digits_config
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.errors import ConfigError
+from estitchup_pl.functional import acceptance
 from estitchup_pl.metrics import NoneAwareAccuracy, ReliabilityDiagram, RowMetric
+from estitchup_pl.report import study_tables
 from estitchup_pl.study import StudyConfig, StudyFolder, evaluate, study_metrics
 from estitchup_pl.study.evaluation import Criterion, compute, directions, epochs_to_convergence, run_metrics
 from estitchup_pl.study.study import Study
 
 
-def metrics(folder: StudyFolder, method: str, trial: int) -> dict[str, float]:
+def metrics(folder: StudyFolder, name: str, trial: int) -> dict[str, float]:
     table = folder.results()
-    table = table.filter(pc.and_(pc.equal(table["method"], method), pc.equal(table["trial"], trial)))
+    table = table.filter(pc.and_(pc.equal(table["method"], name), pc.equal(table["trial"], trial)))
     assert set(table["split"].to_pylist()) == {"test"}
     return dict(zip(table["metric"].to_pylist(), table["value"].to_pylist(), strict=True))
 
@@ -183,3 +186,29 @@ def test_a_metric_that_fails_is_told_before_the_first_fit():
         directions({"diagram": ReliabilityDiagram()})
     with pytest.raises(ConfigError, match="there is no metric 'coverage' that needs no threshold"):
         Criterion.of("coverage", {"coverage": Coverage()})
+
+
+def test_a_rule_of_the_study_finds_its_threshold_on_validation_rows_and_is_judged_on_test_rows(folder: StudyFolder):
+    for name in ("Control", "Sum"):
+        kept = [validation_acceptance(folder, name, split) for split in (0, 1)]
+        threshold = folder.record(name, 0).thresholds["half"]
+        assert np.mean(np.concatenate(kept) > threshold) == pytest.approx(0.5, abs=0.01)
+        test = folder.predictions(name, 0)
+        accepted = (acceptance(test.probabilities, test.none_scores) > threshold).double().mean()
+        assert metrics(folder, name, 0)["coverage/half"] == pytest.approx(float(accepted), abs=1e-6)
+    markdown = study_tables(folder).markdown()
+    assert "## Table 3, half" in markdown
+    assert "half" not in markdown[markdown.index("## Further metrics") :]
+
+
+def validation_acceptance(folder: StudyFolder, name: str, split: int):
+    logits = folder.read_logits(name, 0, f"threshold/{split}").astype(np.float32)
+    scores = folder.read_scores(name, 0, f"threshold/{split}_none_scores")
+    return expit(logits).max(1) if scores is None else 1 - scores
+
+
+def test_a_rule_has_a_name_of_its_own_and_is_one():
+    with pytest.raises(ConfigError, match="'tp_ratio' is the name of a heuristic"):
+        digits_config(thresholds={"tp_ratio": {"class_path": "Coverage"}})
+    with pytest.raises(ConfigError, match=r"thresholds\.costs"):
+        digits_config(thresholds={"costs": {"class_path": "LeastCosts"}})
