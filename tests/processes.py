@@ -15,6 +15,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
+from album import Album
 from blobs import blobs_store
 from training import SMALL, classifier, data, trainer, weights
 
@@ -28,6 +29,7 @@ from estitchup_pl.callbacks import (
     OODThreshold,
     PredictionWriter,
 )
+from estitchup_pl.dashboards import Dashboard
 from estitchup_pl.data.splits import ThresholdSplit, TrialSplit
 from estitchup_pl.model import LDA, LinearHead, MaxProbability, NeighborDistance, SumOfScores
 
@@ -102,9 +104,23 @@ def solve(folder: Path) -> list[float]:
     return weights_of_all.flatten().tolist()
 
 
+def show(folder: Path) -> dict[str, list[list[object]]]:
+    """Tables that a logger is shown of a test; from the first process alone."""
+    model, album = EmbeddingClassifier.load_from_checkpoint(folder / "model.ckpt", network=SMALL), Album(folder)
+    rows = data(store=blobs_store(ODD), split=None, eval_batch_size=16)
+    run = trainer(folder, callbacks=[Dashboard(items=7)], logger=album, **several())
+    run.test(model, rows, verbose=False)
+    return {name: list(map(list, table.rows)) for name, table in album.tables.items()}
+
+
 def main(folder: Path) -> None:
     """Do all of it and leave the results as JSON."""
-    results = {"resume": resume(folder), "test": evaluate(folder, "several.parquet"), "head": solve(folder)}
+    results = {
+        "resume": resume(folder),
+        "test": evaluate(folder, "several.parquet"),
+        "head": solve(folder),
+        "shown": show(folder),
+    }
     if os.environ.get("RANK", "0") == "0":
         (folder / "results.json").write_text(json.dumps(results))
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from blobs import blobs_store
-from processes import METHODS, ODD, SPLIT, evaluate, fit, resume, solve
+from processes import METHODS, ODD, SPLIT, evaluate, fit, resume, show, solve
 from training import SMALL, data
 
 from estitchup_pl import EmbeddingClassifier
@@ -55,6 +55,16 @@ def test_two_processes_test_like_one(alone: dict[str, float], two: dict[str, Any
     assert two["test"].keys() == alone.keys()
     assert 0 < alone["test/threshold"] < 1
     assert two["test"] == pytest.approx(alone, abs=1e-6)
+
+
+def test_two_processes_show_the_rows_of_both(folder: Path, two: dict[str, Any]) -> None:
+    alone = show(folder)
+    assert set(alone) == {"test/classes", "test/items_near_the_threshold"}
+    for name, rows in alone.items():
+        assert len(two["shown"][name]) == len(rows)
+        for mine, theirs in zip(rows, two["shown"][name], strict=True):
+            for cell, other in zip(mine, theirs, strict=True):
+                assert cell == (pytest.approx(other, abs=2e-4) if isinstance(cell, float) else other)
 
 
 def test_two_processes_predict_each_row_once_and_like_one(folder: Path, alone: Any, two: Any) -> None:

@@ -19,12 +19,16 @@ FOLDERS: Final = {
 }
 """Commands that take configurations, and where theirs lie."""
 
+_FOR_OTHERS: Final = {"sweep.yaml"}
+"""Files beside them that no command of ours takes: W&B runs sweeps."""
+
 
 def shipped_configs(command: str) -> dict[str, Path]:
     """Files for a command by their short names (``e_stitchup``); of two alike, both with their folders."""
     package = Path(__file__).parents[1]
     root = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"  # a wheel, a clone
     paths = [path for folder in FOLDERS.get(command, ()) for path in sorted((root / folder).glob("*.yaml"))]
+    paths = [path for path in paths if path.name not in _FOR_OTHERS]
     stems = [path.stem for path in paths]
     return {path.stem if stems.count(path.stem) == 1 else f"{path.parent.name}/{path.stem}": path for path in paths}
 

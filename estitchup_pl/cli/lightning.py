@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -15,6 +16,8 @@ from typing_extensions import override
 from estitchup_pl.callbacks import FitCheckpoint, PredictionWriter, WarmStart
 from estitchup_pl.cli.interruption import EndFitInOrder, EndInOrder
 from estitchup_pl.cli.parser import CommandParser, explained
+from estitchup_pl.dashboards import Dashboard
+from estitchup_pl.dashboards.joining import join
 from estitchup_pl.data.datamodule import EmbeddingDataModule
 from estitchup_pl.errors import CheckpointError, ConfigError, WriteError
 from estitchup_pl.model.checkpoint_io import AtomicCheckpointIO
@@ -49,6 +52,7 @@ class _ConfigSaver(SaveConfigCallback):
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.save_to_log_dir = trainer.log_dir is not None  # a logger may keep all of it elsewhere, as MLflow does
         try:
             super().setup(trainer, pl_module, stage)
         except TypeError as error:  # the parser's own, for a place that cannot be written to
@@ -80,7 +84,10 @@ class EstitchupCLI(LightningCLI):
             },
             auto_configure_optimizers=False,
             save_config_callback=_ConfigSaver,
-            save_config_kwargs={"overwrite": True},  # loggers without a folder for each run share one config.yaml
+            save_config_kwargs={
+                "overwrite": True,  # loggers without a folder for each run share one config.yaml
+                "config_filename": "config.yaml" if command == "fit" else f"{command}.yaml",
+            },
         )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
@@ -100,6 +107,8 @@ class EstitchupCLI(LightningCLI):
             )
         if self._command == "predict":
             parser.add_lightning_class_args(PredictionWriter, "predictions")
+        else:
+            parser.add_lightning_class_args(Dashboard, "dashboard")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the command line, explaining what is wrong with it."""
@@ -123,11 +132,17 @@ class EstitchupCLI(LightningCLI):
         """Instantiate all classes; an error of ours comes out as it is, not wrapped in the parser's own."""
         with explained():
             super().instantiate_classes()
+        if self._command != "predict":
+            text = self._parser(self._command).dump(self.config[self._command], skip_none=False)
+            self._get(self.config_init, "dashboard").config = yaml.safe_load(text)
 
     def before_instantiate_classes(self) -> None:
-        """Keep predictions out of memory: they go to the file batch by batch."""
+        """Keep predictions out of memory (they go to the file batch by batch); evaluate in the run of the fit."""
+        config = self.config[self._command]
         if self._command == "predict":
-            self.config["predict"]["return_predictions"] = False
+            config["return_predictions"] = False
+        elif self._command != "fit":
+            join(config["trainer"]["logger"], read_checkpoint(config["ckpt_path"]))
 
     def _parse_ckpt_path(self) -> None:
         """Read the model's description from the checkpoint (Lightning's doing), once it is known to be ours."""

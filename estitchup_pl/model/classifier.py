@@ -126,7 +126,7 @@ class EmbeddingClassifier(pl.LightningModule):
         modalities: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # as they are before the data are known; Dashboard logs the whole run
         for name in [name for name, value in self.hparams.items() if not _is_plain(value)]:
             del self.hparams[name]  # a checkpoint holds plain values only; what is left out is given again
         self.build_network = network

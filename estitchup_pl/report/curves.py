@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from estitchup_pl.functional import HEURISTICS, ThresholdCurves, reliability_bins, threshold_curves
+from estitchup_pl.functional import HEURISTICS, ThresholdCurves, reliability_bins, risk_coverage, threshold_curves
 from estitchup_pl.report.averages import mean_over_trials, spread_over_trials
 from estitchup_pl.report.runs import HEURISTIC_NAMES, Decisions, Run
 
@@ -46,6 +46,7 @@ class MethodCurves:
             - ``thresholds``: mean threshold of each heuristic, with ``x`` and ``series`` (Fig. 6).
             - ``histogram``: share of the test rows in each bin, with ``x``, ``x2``, ``mean``, ``low``, ``high``
               (Fig. 7).
+            - ``risk``: share of errors among the surest rows over the share of rows taken, as in Fig. 3.
     """
 
     method: str
@@ -59,18 +60,33 @@ def method_curves(method: str, runs: list[Run]) -> MethodCurves:
         method: Name of the method.
         runs: Its runs, one a trial.
     """
-    test = [curves_at(run.test, torch.from_numpy(PLOT_GRID)) for run in runs]
     validation = [curves_at(run.validation, torch.from_numpy(PLOT_GRID)) for run in runs]
     data = {
-        "accuracies": _series(test, {"known": "accuracy_id", "none": "accuracy_none"}, highest=1.0),
-        "reliability": _reliability(runs),
+        **decision_curves([run.test for run in runs]),
         "epochs": _epochs(runs),
         "ratios": _series(validation, {"known": "ratio_id", "none": "ratio_none"}),
         "threshold_accuracies": _series(validation, {"overall": "accuracy", "none": "accuracy_none"}, highest=1.0),
         "thresholds": _thresholds(runs),
-        "histogram": _histogram(runs),
     }
     return MethodCurves(method, data)
+
+
+def decision_curves(trials: list[Decisions]) -> dict[str, Rows]:
+    """Rows of the figures that speak of decisions alone: ``accuracies``, ``reliability``, ``histogram`` and ``risk``.
+
+    Args:
+        trials: Decisions on the evaluated rows of each trial.
+
+    Returns:
+        Rows as :attr:`MethodCurves.data` has them.
+    """
+    curves = [curves_at(decisions, torch.from_numpy(PLOT_GRID)) for decisions in trials]
+    return {
+        "accuracies": _series(curves, {"known": "accuracy_id", "none": "accuracy_none"}, highest=1.0),
+        "reliability": _reliability(trials),
+        "histogram": _histogram(trials),
+        "risk": _risk(trials),
+    }
 
 
 def curves_at(decisions: Decisions, thresholds: Tensor) -> ThresholdCurves:
@@ -118,16 +134,27 @@ def _over_bins(number: int, values: npt.ArrayLike) -> Rows:
     return [{**row, "x2": round(row["x"] + 1 / number, 6)} for row in _rows(edges, values, 1.0)]
 
 
-def _reliability(runs: list[Run]) -> Rows:
-    bins = [reliability_bins(run.test.confidence, run.test.correct, RELIABILITY_BINS) for run in runs]
+def _reliability(trials: list[Decisions]) -> Rows:
+    bins = [reliability_bins(each.confidence, each.correct, RELIABILITY_BINS) for each in trials]
     confidence = band([trial.confidence.numpy() for trial in bins])
     rows = _over_bins(RELIABILITY_BINS, [trial.accuracy.numpy() for trial in bins])
     return [{**row, "confidence": mean} for row, (mean, *_) in zip(rows, confidence, strict=True)]
 
 
-def _histogram(runs: list[Run]) -> Rows:
-    bins = [reliability_bins(run.test.confidence, run.test.correct, HISTOGRAM_BINS) for run in runs]
+def _histogram(trials: list[Decisions]) -> Rows:
+    bins = [reliability_bins(each.confidence, each.correct, HISTOGRAM_BINS) for each in trials]
     return _over_bins(HISTOGRAM_BINS, [(trial.counts / trial.counts.sum()).numpy() for trial in bins])
+
+
+def _risk(trials: list[Decisions]) -> Rows:
+    """Risk at each hundredth of the coverage: that of the least part of the rows which covers as much."""
+    coverages = np.arange(1, 101) / 100
+    risks = []
+    for each in trials:
+        curve = risk_coverage(each.acceptance, each.correct)
+        reached = np.searchsorted(curve.coverage.numpy(), coverages - 1e-9)  # what floats leave out of a hundredth
+        risks.append(curve.risk.numpy()[reached])
+    return _rows(coverages, risks, 1.0)
 
 
 def _epochs(runs: list[Run]) -> Rows:

@@ -159,6 +159,24 @@ def _histogram() -> Any:
     return alt.layer(bars, spread)
 
 
+def _risk() -> Any:
+    alt = _altair()
+    title, scale = "share of errors", alt.Scale(domainMin=0)
+    base = alt.Chart(alt.NamedData("risk")).encode(x=_x("coverage"))
+    area = base.mark_area(opacity=0.2).encode(y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q")
+    return alt.layer(area, base.mark_line(strokeWidth=2).encode(y=alt.Y("mean:Q", title=title, scale=scale)))
+
+
+RISK_OVER_COVERAGE: Final = Figure(
+    "risk-coverage",
+    "Risk over coverage",
+    "Share of errors among the rows that are taken, the surest first, over their share of all rows. "
+    'A "none" row that is taken is an error.',
+    _risk,
+    "risk",
+)
+"""What accepting more of the rows costs; no figure of the paper."""
+
 FIGURES: Final = (
     Figure(
         "figure-3",
