@@ -23,8 +23,8 @@ FOUND: Final = "run"
 ORDER: Final = "callbacks_order"
 """Key of the trainer's record under which the names of its callbacks stand in their order."""
 
-OPTIONS: Final = ("seed_everything", "trainer", "model", "data", "checkpoint", "dashboard", "ckpt_path", "weights_only")
-"""Sections of a configuration file of ``estitchup fit``."""
+BESIDE: Final = (FOUND, "validate", "test")
+"""Keys of a record that are no options of ``estitchup fit``."""
 
 
 def record_of(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,10 +53,11 @@ def file_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """Content of a configuration file that does a recorded fit again: ``estitchup fit --config FILE``.
 
     Args:
-        record: What a logger holds of the fit, such as ``wandb.Api().run(path).config`` or MLflow's ``fit.yaml``; what
-            is no option of ``estitchup fit`` is passed over.
+        record: What a logger holds of the fit, such as ``wandb.Api().run(path).config`` or MLflow's ``fit.yaml``. What
+            was found, what tests have added, and what W&B adds (``_wandb``, a sweep's values) is passed over.
     """
-    config = {name: deepcopy(record[name]) for name in OPTIONS if name in record}
+    options = [name for name in record if name not in BESIDE and not name.startswith("_") and "." not in name]
+    config = {name: deepcopy(record[name]) for name in options}
     trainer = config.get("trainer", {})
     if (order := trainer.pop(ORDER, None)) is not None:
         trainer["callbacks"] = [trainer["callbacks"][name] for name in order]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from estitchup_pl.optional import require
+from estitchup_pl.study.building import build
 from estitchup_pl.study.config import StudyConfig, WandbConfig
+from estitchup_pl.study.derived import DerivedMethod
 from estitchup_pl.study.folder import StudyFolder
+from estitchup_pl.study.methods import Method
 
 
 def check_wandb(config: WandbConfig) -> None:
@@ -37,12 +40,12 @@ def track(config: StudyConfig, folder: StudyFolder) -> None:
 
 def _track_run(config: StudyConfig, folder: StudyFolder, method: str, trial: int) -> None:
     record = folder.record(method, trial)
-    details = {
-        "method": method,
+    details = run_details(config, method) | {
         "trial": trial,
         "chosen": record.chosen,
         "parameters": record.parameters,
-        **config.methods[method],
+        "classes": record.class_names,
+        "train_rows": record.train_rows,
     }
     run = _begin(config, folder, f"{method}, trial {trial}", details)
     curve = folder.curve(method, trial)
@@ -51,6 +54,32 @@ def _track_run(config: StudyConfig, folder: StudyFolder, method: str, trial: int
     run.summary.update({"diverged": record.diverged, **_metrics(folder, method, trial)})
     run.finish()
     folder.write_note(method, trial, "wandb", {"id": run.id})
+
+
+def run_details(config: StudyConfig, method: str) -> dict[str, Any]:
+    """What the runs of a method are: its own description, that of each method it is made of, and the study's options.
+
+    Args:
+        config: The study.
+        method: Name of the method.
+
+    Example:
+        >>> ensemble = {"class_path": "Ensemble", "init_args": {"base": "Control", "size": 3}}
+        >>> config = StudyConfig("digits", methods={"Control": {}, "Three": ensemble})
+        >>> details = run_details(config, "Three")
+        >>> details["configuration"]["init_args"], list(details["made_of"])
+        ({'base': 'Control', 'size': 3}, ['Control'])
+    """
+    made = build(Method, config.methods[method], f"methods.{method}")
+    members = [member.method for member in made.members] if isinstance(made, DerivedMethod) else []
+    options = config.plain()
+    methods, _ = options.pop("methods"), options.pop("more_methods")
+    return {
+        "method": method,
+        "configuration": methods[method],
+        "made_of": {name: methods[name] for name in dict.fromkeys(members)},
+        "study": options,
+    }
 
 
 def _track_summary(config: StudyConfig, folder: StudyFolder) -> None:

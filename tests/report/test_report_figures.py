@@ -16,7 +16,7 @@ from PIL import Image
 
 from estitchup_pl.report import ReportPaths
 from estitchup_pl.report.curves import PLOT_GRID, MethodCurves, band, method_curves
-from estitchup_pl.report.figures import FIGURES, page_panel, panels
+from estitchup_pl.report.figures import FIGURES, RISK_OVER_COVERAGE, page_panel, panels
 from estitchup_pl.report.runs import StudyRuns
 from estitchup_pl.study import StudyFolder
 
@@ -190,6 +190,23 @@ def test_figure_7_shows_the_share_of_rows_in_bins_of_confidence(study: StudyFold
     np.testing.assert_allclose(drawn(chart, "bar")[""], expected, atol=TOLERANCE)
     rules = np.column_stack([edges[:-1] + 0.025, ends(shares)])
     np.testing.assert_allclose(drawn(chart, "rule")[""], rules, atol=TOLERANCE)
+
+
+def test_risk_over_coverage_shows_errors_among_the_surest_rows(study: StudyFolder, curves: MethodCurves) -> None:
+    trials = of_trials(study, curves.method)
+    shares = []
+    for trial in trials:
+        confidence = np.float32(trial.confidence)
+        taken = [
+            np.sort(confidence)[::-1][int(np.ceil(len(confidence) * percent / 100 - 1e-9)) - 1]
+            for percent in range(1, 101)
+        ]
+        shares.append([1 - trial.right[confidence >= least].mean() for least in taken])  # with all that are as sure
+    chart = page_panel(RISK_OVER_COVERAGE, curves)
+    assert chart is not None
+    expected = np.column_stack([np.arange(1, 101) / 100, means(np.array(shares))])
+    np.testing.assert_allclose(drawn(chart, "line")[""], expected, atol=TOLERANCE)
+    assert max(mean for _, mean in drawn(chart, "line")[""]) > 0
 
 
 def test_a_picture_has_one_panel_a_method_under_its_name(runs: StudyRuns) -> None:
