@@ -50,7 +50,8 @@ class RunOnDisk:
 
     def pictures(self, key: str) -> list[Path]:
         """Files of logged pictures."""
-        return [self.folder / "files" / name for name in self.last(key)["filenames"]]
+        logged = self.last(key)  # one picture, or a list of them
+        return [self.folder / "files" / name for name in logged.get("filenames", [logged.get("path")])]
 
 
 def offline_runs(folder: Path) -> list[RunOnDisk]:

@@ -69,7 +69,7 @@ def shown(model: EmbeddingClassifier, rows: EvaluatedRows, data: EmbeddingDataMo
 def _pictures(evaluated: Evaluated) -> dict[str, bytes]:
     if missing := [package for module, package in _PACKAGES.items() if find_spec(module) is None]:
         rank_zero_info(
-            f"no figures are logged, since {' and '.join(missing)} is missing: pip install 'estitchup_pl[report]'"
+            f"no figures are logged, since {' and '.join(missing)} is missing: pip install '.[report]' in a clone"
         )
         return {}
     drawn = charts(evaluated.decisions, evaluated.threshold)

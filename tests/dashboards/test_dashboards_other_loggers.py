@@ -88,7 +88,7 @@ def test_what_is_shown_is_decided_by_the_decision_of_the_checkpoint(
     run = fit(tmp_path, album, *parts, items=4)
     model, rows = run.lightning_module, run.datamodule
     numbers = rows.parts.val
-    answers = model.decide({name: rows.store.gather(numbers, [name]) for name in rows.store.modalities})
+    answers = model.predict({name: rows.store.gather(numbers, [name]) for name in rows.store.modalities})
     names = (*model.class_names, "none")
     truth = np.array([names[code] for code in rows.labels.index(model.class_names)[numbers]])
     for name, count, _, accuracy, share, *_ in album.tables["val/classes"].rows:

@@ -78,6 +78,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("WANDB_SILENT", "true")
         patch.setenv("WANDB_DATA_DIR", str(folder / "staged"))
         make_shop(folder)
+        wandb.teardown()  # its process writes where it was begun
         for alpha in ("0.2", "0.8"):
             (folder / "mine.yaml").write_text(CALLBACKS.replace("ALPHA", alpha))
             call("fit", "--config=mine.yaml", *FIT[1:], *SHOWN)
@@ -161,7 +162,7 @@ def test_figures_and_tables_are_those_of_the_evaluated_rows(
     store = EmbeddingStore.open("shop")
     labels = StoreLabels.read(store)
     rows = vars(build_split(model.trained_on.split).assign(store, labels))[part]
-    answers = model.decide({name: store.gather(rows, [name]) for name in store.modalities})
+    answers = model.predict({name: store.gather(rows, [name]) for name in store.modalities})
     known = [name if name in model.class_names else "none" for name in np.array(store.column("label"))[rows]]
     predicted = np.array(answers.predicted)
 
