@@ -22,6 +22,7 @@ from estitchup_pl.errors import ConfigError
 from estitchup_pl.functional import FEW_NONE_ROWS, Heuristic, acceptance, threshold_interval
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.model.decision import ThresholdBasis
+from estitchup_pl.model.expectation import Expectation
 from estitchup_pl.model.networks import MemberNetwork
 from estitchup_pl.model.scores import LogitScore, NoneScore
 from estitchup_pl.thresholds import ThresholdRule, threshold_rule
@@ -132,6 +133,9 @@ class OODThreshold(DecisionCallback):
         decision.threshold = self.rule(*self._judged[:3])
         unknown = int((rows.labels == NONE).sum())
         decision.basis = ThresholdBasis(unknown, len(rows.labels) - unknown)
+        decision.expectation = Expectation.of(
+            decided.probabilities, decided.none_scores, decision.threshold, rows.labels
+        )
 
     @override
     def conclude(self, trainer: pl.Trainer, model: EmbeddingClassifier) -> None:

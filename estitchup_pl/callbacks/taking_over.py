@@ -56,10 +56,12 @@ def take_over(checkpoint: str | Path, model: EmbeddingClassifier, data: Embeddin
     except CheckpointError as error:
         raise CheckpointError(f"{checkpoint}: its decision cannot be taken over: {error}") from None
     decision = Decision.unpack(source["decision"]).to(model.device)
+    position = {name: place for place, name in enumerate(source["hyper_parameters"]["class_names"])}
+    places = torch.tensor([position.get(name, -1) for name in model.class_names], device=model.device)
     if decision.calibrator is not None:
-        position = {name: place for place, name in enumerate(source["hyper_parameters"]["class_names"])}
-        places = [position.get(name, -1) for name in model.class_names]
-        decision.calibrator.for_classes(torch.tensor(places, device=model.device))
+        decision.calibrator.for_classes(places)
+    if decision.expectation is not None:
+        decision.expectation = decision.expectation.for_classes(places)
     decision.given = frozenset(["calibrator", "score", "threshold"])
     if decision.score is not None:
         learn_from_training_rows(decision.score, model, data)

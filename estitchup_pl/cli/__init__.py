@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "label-errors": ("estitchup_pl.cli.label_errors", "list the labels that are likely wrong"),
     "export": ("estitchup_pl.cli.export", "write a classifier as ONNX, or in the layout of Hugging Face"),
     "serve": ("estitchup_pl.cli.serve", "answer requests for decisions over HTTP"),
+    "monitor": ("estitchup_pl.cli.monitor", "compare a batch of predictions with what is expected of them"),
     "store": ("estitchup_pl.cli.store", "create, describe or verify a store of embeddings"),
 }
 

@@ -14,6 +14,7 @@ from typing_extensions import override
 from estitchup_pl.errors import CheckpointError, ConfigError
 from estitchup_pl.functional import mean_logits, none_score, reject
 from estitchup_pl.model.calibrators import Calibrator
+from estitchup_pl.model.expectation import Expectation
 from estitchup_pl.model.packing import pack, unpack
 from estitchup_pl.model.scores import NoneScore
 
@@ -70,6 +71,7 @@ class Decision(nn.Module):
         threshold: Threshold in ``[0, 1]``; NaN where none has been fitted.
         given: Names of those of these that come from elsewhere, another fit or the user: training does not void them.
         basis: Rows that the threshold rests on, where known.
+        expectation: What is decided about these rows: later batches are compared with it.
 
     Shape:
         ``(rows, dim)`` and ``(rows, classes)``, for an ensemble ``(members, rows, classes)``, to :class:`Decisions`.
@@ -90,12 +92,14 @@ class Decision(nn.Module):
         threshold: float = math.nan,
         given: Iterable[Part] = (),
         basis: ThresholdBasis | None = None,
+        expectation: Expectation | None = None,
     ) -> None:
         super().__init__()
         self.calibrator = calibrator
         self.score = score
         self.given = frozenset(given)
         self.basis = basis
+        self.expectation = expectation
         self._threshold = math.nan
         if not math.isnan(threshold):
             self.threshold = threshold
@@ -135,6 +139,7 @@ class Decision(nn.Module):
             self.threshold if "threshold" in self.given else math.nan,
             self.given,
             self.basis if "threshold" in self.given else None,
+            self.expectation if "threshold" in self.given else None,
         )
 
     def calibrated(self, logits: Tensor) -> Tensor:
@@ -166,6 +171,7 @@ class Decision(nn.Module):
             "threshold": self.threshold if self.has_threshold else None,
             "given": sorted(self.given),
             "basis": asdict(self.basis) if self.basis else None,
+            "expectation": self.expectation._asdict() if self.expectation else None,
         }
 
     @classmethod
@@ -183,6 +189,7 @@ class Decision(nn.Module):
                 math.nan if packed["threshold"] is None else _in_range(packed["threshold"]),
                 packed["given"],
                 ThresholdBasis(**packed["basis"]) if packed["basis"] else None,
+                Expectation.unpack(packed.get("expectation")),
             )
         except (KeyError, TypeError, ConfigError) as error:
             raise CheckpointError(f"the decision in the checkpoint cannot be used ({error}): fit it anew") from error

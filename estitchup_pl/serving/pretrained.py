@@ -24,6 +24,7 @@ CARD_NAME: Final = "README.md"
 FORMAT: Final = 1
 
 _PARTS: Final = ("calibrator", "score")
+_EXPECTATION: Final = "decision.expectation."
 
 
 def save_pretrained(model: EmbeddingClassifier, folder: Path | str, metrics: Mapping[str, float] | None = None) -> None:
@@ -45,6 +46,8 @@ def save_pretrained(model: EmbeddingClassifier, folder: Path | str, metrics: Map
     for part in _PARTS:
         if decision[part]:
             weights |= {f"decision.{part}.{name}": value for name, value in decision[part].pop("state").items()}
+    expectation = decision.pop("expectation") or {}
+    weights |= {f"{_EXPECTATION}{name}": value for name, value in expectation.items()}
     config = {
         "library": "estitchup_pl",
         "version": __version__,
@@ -127,6 +130,8 @@ def _download(repository: str) -> Path:
 def _with_states(decision: Mapping[str, Any], weights: dict[str, Tensor]) -> dict[str, Any]:
     """The packed decision with its tensors, which are taken out of the weights."""
     whole = dict(decision)
+    kept = [name for name in weights if name.startswith(_EXPECTATION)]
+    whole["expectation"] = {name.removeprefix(_EXPECTATION): weights.pop(name) for name in kept} or None
     for part in _PARTS:
         prefix = f"decision.{part}."
         state = {name.removeprefix(prefix): weights.pop(name) for name in list(weights) if name.startswith(prefix)}

@@ -150,6 +150,26 @@ def test_it_says_and_keeps_what_it_rests_on(tmp_path: Path, caplog: pytest.LogCa
     assert f'from {unknown} "none" rows' in caplog.text
 
 
+def test_it_keeps_what_is_decided_about_the_rows_it_rests_on(tmp_path: Path) -> None:
+    scout, rows = classifier(), data(split=HELD_OUT)
+    run = trainer(tmp_path, epochs=3, callbacks=[OODThreshold()])
+    run.fit(scout, rows)
+    run.save_checkpoint(tmp_path / "scout.ckpt")
+    kept = EmbeddingClassifier.load_from_checkpoint(tmp_path / "scout.ckpt", network=SMALL).decision.expectation
+    said = scout.predict(by_name(rows.store, rows.parts.val))
+    names = (*scout.class_names, "none")
+    assert [names[index] for index in kept.predicted.tolist()] == said.predicted
+    assert kept.known.tolist() == (rows.labels.index(scout.class_names)[rows.parts.val] != NONE).tolist()
+    torch.testing.assert_close(kept.confidence, said.confidence, atol=1e-6, rtol=0)
+    torch.testing.assert_close(kept.none_scores.double(), said.none_scores, atol=1e-6, rtol=0)
+    final = classifier()
+    trainer(tmp_path, callbacks=[OODThreshold(checkpoint=tmp_path / "scout.ckpt")]).fit(
+        final, data(split=HELD_OUT.split)
+    )
+    names = (*final.class_names, "none")
+    assert [names[index] for index in final.decision.expectation.predicted.tolist()] == said.predicted
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -20,6 +20,7 @@ from estitchup_pl.cli.help import TOPICS, short_help
 from estitchup_pl.cli.label_errors import label_errors_parser
 from estitchup_pl.cli.labels import labels_parser
 from estitchup_pl.cli.lightning import EstitchupCLI
+from estitchup_pl.cli.monitor import monitor_parser
 from estitchup_pl.cli.parser import CommandParser
 from estitchup_pl.cli.queue import queue_parser
 from estitchup_pl.cli.report import report_parser
@@ -60,6 +61,7 @@ def parser_of(topic: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentP
         "export": export_parser,
         "label-errors": label_errors_parser,
         "labels": labels_parser,
+        "monitor": monitor_parser,
         "queue": queue_parser,
         "report": report_parser,
         "serve": serve_parser,
