@@ -29,6 +29,7 @@ from estitchup_pl.model.decision import Decision, Decisions
 from estitchup_pl.model.networks import EmbeddingMLP
 from estitchup_pl.model.scaling import Scaling
 from estitchup_pl.model.scores import SumOfScores
+from estitchup_pl.model.scores.base import mean_moments
 from estitchup_pl.stacking import Run, fit_runs
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import StoreLabels
@@ -198,12 +199,10 @@ class EStitchupClassifier(ClassifierMixin, BaseEstimator):
         logits, labels = torch.cat([part.logits for part in parts]), torch.cat([part.labels for part in parts])
         calibrator = Temperature()
         calibrator.fit(logits, labels)
-        for part in parts:
-            part.score.standardize(part.embeddings, calibrator(part.logits))
-        mean, std = (torch.stack([getattr(part.score, name) for part in parts]).mean(dim=0) for name in ("mean", "std"))
+        means = mean_moments((part.score, part.embeddings, calibrator(part.logits)) for part in parts)
         score = _fitted_score(final, store, splits[0].train)
         for one in (score, *(part.score for part in parts)):
-            one.mean, one.std = mean, std
+            one.load_state_dict(one.state_dict() | means)
         none_scores = torch.cat([part.score(part.embeddings, calibrator(part.logits)) for part in parts])
         probabilities = calibrator(logits).sigmoid()
         accepted = acceptance(probabilities, none_scores)

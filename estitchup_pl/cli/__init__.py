@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "queue": ("estitchup_pl.cli.queue", "choose the unlabelled items that are most worth a label"),
     "labels": ("estitchup_pl.cli.labels", "take people's answers into the labels of a store, or take them back"),
     "label-errors": ("estitchup_pl.cli.label_errors", "list the labels that are likely wrong"),
+    "simulate": ("estitchup_pl.cli.simulate", "play rounds of labelling through, to see whether choosing pays"),
     "export": ("estitchup_pl.cli.export", "write a classifier as ONNX, or in the layout of Hugging Face"),
     "serve": ("estitchup_pl.cli.serve", "answer requests for decisions over HTTP"),
     "monitor": ("estitchup_pl.cli.monitor", "compare a batch of predictions with what is expected of them"),

@@ -16,6 +16,7 @@ FOLDERS: Final = {
     "predict": _TRAINING,
     "embed": ("embed",),
     "study": ("study",),
+    "simulate": ("study",),
 }
 """Commands that take configurations, and where theirs lie."""
 

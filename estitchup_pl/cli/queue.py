@@ -8,6 +8,7 @@ from typing import Final
 
 from estitchup_pl.cli.parser import CommandParser
 from estitchup_pl.labeling import STRATEGIES, Pool, build_queue
+from estitchup_pl.labeling.clusters import describe_clusters
 from estitchup_pl.labeling.export import FORMATS, check_output, with_items, write_queue
 from estitchup_pl.model import EmbeddingClassifier
 from estitchup_pl.store import EmbeddingStore
@@ -47,6 +48,8 @@ def main(argv: list[str]) -> int:
     clusters = set(chosen["cluster"].to_pylist()) - {None}
     if clusters:
         print(f'{len(clusters)} groups of similar items within "none" (column cluster): candidates for new classes')
+        shown = next(name for name in (*queue.column_names[1:], "id") if name not in chosen.column_names)
+        print("\n".join(f"  group {line}" for line in describe_clusters(queue, shown)))
     print("written:", ", ".join(map(str, paths)))
     return 0
 

@@ -18,6 +18,10 @@ report.html, a page that opens from disk. Figures and page need the extra `repor
 """
 
 
+WIDTH: Final = 160
+"""Columns of a table where no terminal limits them."""
+
+
 def main(argv: list[str]) -> int:
     """Run ``estitchup report`` with the words after it; return the exit status 0.
 
@@ -50,5 +54,5 @@ def print_tables(tables: StudyTables) -> None:
     """Print tables, as wide as they are where no terminal limits them."""
     console = Console()
     if not console.is_terminal:
-        console.width = 160
+        console.width = WIDTH
     console.print(tables)

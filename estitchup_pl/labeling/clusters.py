@@ -6,12 +6,35 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from sklearn.cluster import HDBSCAN
 from torch import Tensor
 from torch.nn.functional import normalize
 
 SMALLEST: Final = 3
 """Items that make a cluster."""
+
+
+def describe_clusters(queue: pa.Table, shown: str, groups: int = 5, examples: int = 3) -> list[str]:
+    """Say how large the groups of a queue are and what is in them, so that people can name them.
+
+    Args:
+        queue: Items with their ``cluster``, the most worthwhile first.
+        shown: Column that is shown of an item.
+        groups: How many groups are described, the largest first.
+        examples: How many items of each are shown.
+
+    Example:
+        >>> queue = pa.table({"title": ["red hat", "mug", "blue hat"], "cluster": [0, None, 0]})
+        >>> describe_clusters(queue, "title")
+        ["0: 2 items, such as 'red hat', 'blue hat'"]
+    """
+    members: dict[int, list[str]] = {}
+    for item, cluster in zip(queue[shown].to_pylist(), queue["cluster"].to_pylist(), strict=True):
+        if cluster is not None:
+            members.setdefault(cluster, []).append(repr(item))
+    largest = sorted(members, key=lambda cluster: (-len(members[cluster]), cluster))[:groups]
+    return [f"{name}: {len(members[name])} items, such as {', '.join(members[name][:examples])}" for name in largest]
 
 
 def cluster_none(embeddings: Tensor, smallest: int = SMALLEST) -> npt.NDArray[np.int64]:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from lightning.pytorch import Callback
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.data import EmbeddingDataModule
-from estitchup_pl.data.splits import FixedSplit, Split, split_generator
+from estitchup_pl.data.splits import FixedSplit, Split, SplitProtocol, TrialSplit, split_generator
 from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.functional.acquisition import without_near_copies
 from estitchup_pl.labeling.pool import Pool, gathered
+from estitchup_pl.labeling.rounds import RoundsFolder
 from estitchup_pl.labeling.strategies import STRATEGIES, QueryStrategy
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.seeding import derive_seed, keyed_generator
@@ -26,7 +28,7 @@ from estitchup_pl.stacking import Run, fit_runs
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import Rows, StoreLabels
 
-SCHEMA = pa.schema(
+SCHEMA: Final = pa.schema(
     {
         "strategy": pa.string(),
         "trial": pa.int32(),
@@ -38,6 +40,9 @@ SCHEMA = pa.schema(
 )
 """Columns of what a simulation gives: ``labels`` and ``classes`` are those known in a round, ``accuracy`` the share of
 all test rows whose most likely class is right; a row of a class that is not known yet is wrong."""
+
+_ROUND: Final = SCHEMA.append(pa.field("asked", pa.list_(pa.int64())))
+"""Columns of a round as it is kept: also the rows that a strategy asks for at its end."""
 
 
 @dataclass
@@ -51,7 +56,10 @@ class Simulation:
         per_round: Labels of a round.
         rounds: Number of rounds after the first fit.
         trials: Number of repetitions, each with test rows and first labels of its own.
-        test_fraction: Share of the labelled rows that are evaluated and never asked for, in ``(0, 1)``.
+        split: What divides the labelled rows: its training rows may be asked for, its test rows are evaluated, but for
+            those of classes of which no row may be asked for.
+        initial_classes: Classes that the first labels are of, drawn at random, so that the others have yet to appear;
+            all if not given.
         steps: Optimizer steps of each fit at least, in whole epochs; every fit begins anew.
         batch_size: Rows of a training batch.
         callbacks: Makes the callbacks of a fit, such as augmentation.
@@ -71,7 +79,8 @@ class Simulation:
     per_round: int = 100
     rounds: int = 8
     trials: int = 5
-    test_fraction: float = 0.3
+    split: SplitProtocol = field(default_factory=lambda: TrialSplit(train_fraction=0.7))
+    initial_classes: int | None = None
     steps: int = 1500
     batch_size: int = 32
     callbacks: Sequence[Callable[[], Callback]] = ()
@@ -89,42 +98,67 @@ class Simulation:
             if name not in STRATEGIES:
                 raise ConfigError(f"strategies: there is no {name!r}; there are {', '.join(STRATEGIES)}")
         self._labels = StoreLabels.read(self.store)
-        needed = self.initial + self.rounds * self.per_round
-        pool = len(self._pool(0)[0])
-        if needed > pool:
+        needed, pool = self.initial + self.rounds * self.per_round, self._pool(0)[0]
+        if needed > len(pool):
             raise DataError(
-                f"{needed} labels would be asked for, and {pool} labelled rows are left beside the test rows: take "
-                "fewer rounds, or fewer labels a round"
+                f"{needed} labels would be asked for, and {len(pool)} labelled rows are left beside the test rows: "
+                "take fewer rounds, or fewer labels a round"
             )
+        self._first_labels(pool, 0)
 
-    def run(self, tick: Callable[[int], None] = lambda rounds: None) -> pa.Table:
+    def run(self, folder: RoundsFolder | None = None, tick: Callable[[int], None] = lambda rounds: None) -> pa.Table:
         """Play all rounds; see :data:`SCHEMA`.
 
         Args:
+            folder: Where each round is kept as soon as it has ended; those that are there are not played again.
             tick: Told of each round that has ended.
         """
-        players = [
-            _Player(name, STRATEGIES[name](), trial, *self._pool(trial))
-            for trial in range(self.trials)
-            for name in self.strategies
-        ]
-        for player in players:
-            first = split_generator("initial labels", player.trial).choice(player.pool, self.initial, replace=False)
-            player.answer(first)
-        rows: list[dict[str, Any]] = []
+        tables = [table for trial in range(self.trials) for table in self._played(trial, folder, tick)]
+        table = pa.concat_tables(tables).select(SCHEMA.names)
+        return pa.concat_tables([table.filter(pc.equal(table["strategy"], name)) for name in self.strategies])
+
+    def _played(self, trial: int, folder: RoundsFolder | None, tick: Callable[[int], None]) -> Iterator[pa.Table]:
+        """The rounds of a trial."""
+        pool, test = self._pool(trial)
+        first = self._first_labels(pool, trial)
+        players = {name: _Player(name, STRATEGIES[name](), trial, pool, test, first) for name in self.strategies}
         for number in range(self.rounds + 1):
-            for player, model in self._fitted(players, number):
-                rows.append(self._evaluate(player, model, number))
-                if number < self.rounds:
-                    player.answer(self._asked(player, model, number))
+            table = folder.read(trial, number) if folder else None
+            if table is None:
+                table = self._round(list(players.values()), number)
+                if folder:
+                    folder.write(trial, number, table)
+            for row in table.to_pylist():
+                players[row["strategy"]].answer(np.array(row["asked"], dtype=np.int64))
             tick(1)
-        return pa.Table.from_pylist(rows, SCHEMA).sort_by([(name, "ascending") for name in SCHEMA.names[:3]])
+            yield table
+
+    def _round(self, players: Sequence[_Player], number: int) -> pa.Table:
+        rows = []
+        for player, model in self._fitted(players, number):
+            asked = self._asked(player, model, number).tolist() if number < self.rounds else []
+            rows.append({**self._evaluate(player, model, number), "asked": asked})
+        return pa.Table.from_pylist(rows, _ROUND)
 
     def _pool(self, trial: int) -> tuple[Rows, Rows]:
         """Rows that may be asked for, and rows that are evaluated."""
-        shuffled = split_generator("simulation", trial).permutation(self._labels.labelled)
-        test = round(self.test_fraction * len(shuffled))
-        return np.sort(shuffled[test:]), np.sort(shuffled[:test])
+        parts = self.split.for_trial(trial).assign(self.store, self._labels)
+        codes = self._labels.codes
+        return parts.train, parts.test[np.isin(codes[parts.test], codes[parts.train])]
+
+    def _first_labels(self, pool: Rows, trial: int) -> Rows:
+        """Rows that are labelled at the beginning."""
+        generator, codes = split_generator("initial labels", trial), self._labels.codes[pool]
+        names = np.unique(codes)
+        if self.initial_classes is not None:
+            pool = pool[np.isin(codes, generator.permutation(names)[: self.initial_classes])]
+        if self.initial > len(pool):
+            raise DataError(
+                f"initial: {self.initial} labels are wanted, and the {self.initial_classes} classes that they may be "
+                f"of have {len(pool)} rows: take fewer, or more classes"
+            )
+        first: Rows = np.sort(generator.choice(pool, self.initial, replace=False))
+        return first
 
     def _fitted(self, players: Sequence[_Player], number: int) -> Iterator[tuple[_Player, EmbeddingClassifier]]:
         runs = {}
@@ -177,7 +211,7 @@ class _Player:
     trial: int
     pool: Rows
     test: Rows
-    labelled: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    labelled: Rows
 
     @property
     def unlabelled(self) -> Rows:
@@ -186,33 +220,3 @@ class _Player:
 
     def answer(self, rows: Rows) -> None:
         self.labelled = np.union1d(self.labelled, rows)
-
-
-def labels_needed(table: pa.Table, baseline: str = "random") -> dict[str, float]:
-    """Labels that each strategy needs, mean over trials, to reach what the baseline has after its last round.
-
-    Between two rounds the accuracy is taken as a straight line.
-
-    Args:
-        table: What :meth:`Simulation.run` gave.
-        baseline: Name of the strategy to reach.
-
-    Returns:
-        Labels by the name of the strategy; NaN where some trial never reaches it.
-    """
-    frame: dict[tuple[str, int], list[tuple[int, float]]] = {}
-    for row in table.to_pylist():
-        frame.setdefault((row["strategy"], row["trial"]), []).append((row["labels"], row["accuracy"]))
-    needed: dict[str, list[float]] = {}
-    for (name, trial), points in frame.items():
-        goal = sorted(frame[baseline, trial])[-1][1]
-        needed.setdefault(name, []).append(_reached(sorted(points), goal))
-    return {name: float(np.mean(values)) for name, values in needed.items()}
-
-
-def _reached(points: Sequence[tuple[int, float]], goal: float) -> float:
-    for (labels, accuracy), (more, higher) in pairwise([points[0], *points]):
-        if higher >= goal:
-            share = (goal - accuracy) / (higher - accuracy) if higher > accuracy else 1.0
-            return labels + max(share, 0.0) * (more - labels)
-    return math.nan

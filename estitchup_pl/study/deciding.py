@@ -29,6 +29,7 @@ from estitchup_pl.model.scores import (
     ScaledScore,
     SumOfScores,
 )
+from estitchup_pl.model.scores.base import mean_moments
 from estitchup_pl.study.derived import DerivedMethod, Learnt, Member, MemberRows, pooled, uncalibrated
 from estitchup_pl.study.scaled_rows import ScaledRows
 
@@ -109,13 +110,11 @@ class Decided(DerivedMethod):
 
     def _moments(self, unfitted: NoneScore, repeats: Sequence[MemberRows], learnt: Learnt) -> dict[str, Tensor]:
         """What the score learns from validation rows, the mean over the splits."""
-        found: list[dict[str, Tensor]] = []
-        for rows in repeats:
-            score = fitted_score(unfitted, rows)
-            empty = {name for name, value in score.state_dict().items() if not value.numel()}
-            score.standardize(*self._arguments(score, rows, self.combine(rows, learnt), learnt))
-            found.append({name: value for name, value in score.state_dict().items() if name in empty})
-        return {f"score.{name}": torch.stack([one[name] for one in found]).mean(dim=0) for name in found[0]}
+        fitted = ((fitted_score(unfitted, rows), rows) for rows in repeats)
+        means = mean_moments(
+            (score, *self._arguments(score, rows, self.combine(rows, learnt), learnt)) for score, rows in fitted
+        )
+        return {f"score.{name}": value for name, value in means.items()}
 
     def _arguments(self, score: NoneScore, rows: MemberRows, logits: Tensor, learnt: Learnt) -> tuple[Tensor, Tensor]:
         if score.of_members:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,11 @@ def test_the_labelling_loop_from_a_checkpoint_to_labels_and_back(run: Run, catal
     scores = [float(row["none_score"]) for row in asked if row["predicted"] == "none"]
     assert scores == sorted(scores, reverse=True)
     assert len(scores) >= 10
+    sizes = Counter(row["cluster"] for row in asked if row["cluster"])
+    assert sizes
+    assert f"{len(sizes)} groups of similar items" in out
+    members = [row["title"] for row in asked if row["cluster"] == "0"]
+    assert f"group 0: {sizes['0']} items, such as '{members[0]}', '{members[1]}', '{members[2]}'" in out
 
     truth = dict(zip(*(digits_store().column(name).to_pylist() for name in ("id", "label")), strict=True))
     with Path("answers.csv").open("w") as file:

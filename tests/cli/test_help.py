@@ -25,6 +25,7 @@ from estitchup_pl.cli.parser import CommandParser
 from estitchup_pl.cli.queue import queue_parser
 from estitchup_pl.cli.report import report_parser
 from estitchup_pl.cli.serve import serve_parser
+from estitchup_pl.cli.simulate import simulate_parser
 from estitchup_pl.cli.store import store_parser
 from estitchup_pl.cli.study import study_parser
 from estitchup_pl.cli.train import train_parser
@@ -60,6 +61,7 @@ def parser_of(topic: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentP
         "embed": embed_parser,
         "export": export_parser,
         "label-errors": label_errors_parser,
+        "simulate": simulate_parser,
         "labels": labels_parser,
         "monitor": monitor_parser,
         "queue": queue_parser,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
@@ -72,3 +74,20 @@ class NoneScore(Learnt, ABC):
     @override
     def forward(self, embeddings: Tensor, logits: Tensor) -> Tensor:
         """Score rows; see the class for shapes."""
+
+
+def mean_moments(scores: Iterable[tuple[NoneScore, Tensor, Tensor]]) -> dict[str, Tensor]:
+    """Standardize scores that are fitted on several splits, and average what each has learnt by that.
+
+    Args:
+        scores: Each score with the embeddings and logits that :meth:`NoneScore.standardize` takes.
+
+    Returns:
+        State of a score; empty where it learns nothing from validation rows.
+    """
+    found: list[dict[str, Tensor]] = []
+    for score, embeddings, logits in scores:
+        empty = {name for name, value in score.state_dict().items() if not value.numel()}
+        score.standardize(embeddings, logits)
+        found.append({name: value for name, value in score.state_dict().items() if name in empty})
+    return {name: torch.stack([one[name] for one in found]).mean(dim=0) for name in found[0]}
