@@ -56,4 +56,4 @@ def test_a_wrong_call_is_explained(run: Run) -> None:
     status, _, err = run("simulate", "--config", "active_learning", "--strategies", "[margn]", "--out", "game")
     assert status == 2
     assert "there is no 'margn'" in err
-    assert run("simulate", "--config", "active_learning", "--out", "game", "--trial", "1")[2].count("'--trials'") == 1
+    assert run("simulate", "--config", "active_learning", "--out", "game", "--round", "1")[2].count("'--rounds'") == 1

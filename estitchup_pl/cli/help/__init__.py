@@ -21,6 +21,7 @@ PAGES: Final = {
     "queue": "labeling",
     "report": "report",
     "serve": "serving",
+    "simulate": "labeling",
     "store": "store",
     "study": "study",
     "train": "train",
