@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.model import calibrators, scores
 from estitchup_pl.model.decision import Decision, ThresholdBasis
-from estitchup_pl.model.networks import MemberNetwork
+from estitchup_pl.model.ensembles import EnsembleNetwork
+from estitchup_pl.model.heads import LinearHead
+from estitchup_pl.model.networks import EmbeddingMLP, MemberNetwork
 
 CLASSES = ["hat", "shoe", "scarf", "glove"]
 MODALITIES = {"title": 3, "photo": 4}
@@ -37,6 +42,13 @@ def fitted(
         class_names=CLASSES, modalities=MODALITIES, scaling={"title": "standardize", "photo": "l2"}
     )
     model.scale.fit(lambda name: (torch.full((MODALITIES[name],), 0.1), torch.full((MODALITIES[name],), 2.0)))
+    return with_decision(model, score, calibrator)
+
+
+def with_decision(
+    model: EmbeddingClassifier, score: scores.NoneScore | None, calibrator: calibrators.Calibrator | None
+) -> EmbeddingClassifier:
+    """Give a classifier weights that tell rows apart, and a decision whose every part has learnt something."""
     model.configure_model()
     model.eval()
     places = torch.arange(200)
@@ -81,6 +93,20 @@ def ensemble() -> EmbeddingClassifier:
     return model.eval()
 
 
+def of_heads(heads: Sequence[Callable[[int, int], nn.Module]]) -> EmbeddingClassifier:
+    """Unlike heads, each with a scaling of its own, and neighbours as the score of "none"."""
+    scalings = [dict.fromkeys(MODALITIES, kind) for kind in ("l2", "none")]
+    network = partial(EnsembleNetwork, members=heads, modalities=MODALITIES, scalings=scalings)
+    model = EmbeddingClassifier(network, class_names=CLASSES, modalities=MODALITIES)
+    return with_decision(model, scores.SumOfScores(), calibrators.VectorScaling())
+
+
+def linear(score: scores.NoneScore, calibrator: calibrators.Calibrator) -> EmbeddingClassifier:
+    """The head of a logistic regression or an LDA."""
+    model = EmbeddingClassifier(LinearHead, class_names=CLASSES, modalities=MODALITIES, scaling="l2")
+    return with_decision(model, score, calibrator)
+
+
 def a_part_of_each() -> list[EmbeddingClassifier]:
     everything = scores.SumOfScores([score_named(name) for name in EVERY_SCORE if name != "SumOfScores"])
     return [
@@ -88,4 +114,6 @@ def a_part_of_each() -> list[EmbeddingClassifier]:
         fitted(scores.RelativeMahalanobis(), calibrators.LogitNormalization()),
         fitted(None, calibrators.VectorScaling()),
         ensemble(),
+        linear(scores.Energy(), calibrators.Temperature()),
+        of_heads([EmbeddingMLP, LinearHead]),
     ]

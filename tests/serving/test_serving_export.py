@@ -19,7 +19,7 @@ from made_models import (
     rows,
     score_named,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.batch import NONE
@@ -43,7 +43,7 @@ def test_what_is_deployed_decides_as_the_model(score: str | None, calibrator: st
     assert 0 < int((found.predicted == NONE).sum()) < 50
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(6))
 def test_onnxruntime_decides_as_the_model_on_any_number_of_rows(tmp_path: Path, number: int) -> None:
     runtime = pytest.importorskip("onnxruntime")
     model = a_part_of_each()[number]
@@ -101,6 +101,18 @@ def test_a_forward_of_ones_own_is_not_left_out_in_silence() -> None:
     model.configure_model()
     with pytest.raises(ConfigError, match="Doubled has a forward of its own"):
         Deployed(model)
+
+
+def test_what_cannot_be_exported_is_named(tmp_path: Path) -> None:
+    class Branching(nn.Linear):
+        def forward(self, scaled: Tensor) -> Tensor:
+            return super().forward(scaled) if float(scaled.sum()) > 1 else super().forward(-scaled)
+
+    model = EmbeddingClassifier(Branching, class_names=CLASSES, modalities=MODALITIES)
+    model.configure_model()
+    with pytest.raises(ConfigError, match=r"Branching cannot be written as ONNX.*--out FOLDER.*estitchup serve"):
+        export_onnx(model, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_folder_is_told(tmp_path: Path) -> None:
