@@ -161,7 +161,7 @@ def test_a_test_with_only_the_checkpoint_takes_its_split_and_no_training_row(run
         status, _, errors = run(command, "--data.store", "digits", "--ckpt_path", checkpoint, *other, *QUIET)
         assert status == 1
         assert f"{count} of 899 rows to {purpose} were trained on" in errors
-        assert "TrialSplit(trial=5, train_fraction=0.8, unknown_classes=[])" in errors
+        assert "TrialSplit(trial=5, train_fraction=0.8, unknown_classes=[], group=None)" in errors
 
 
 def blobs_on_disk(folder: Path) -> Path:
