@@ -94,7 +94,7 @@ def test_the_next_day_takes_three_commands_and_no_test_row_moves(run: Run, tmp_p
     done("test", "--ckpt_path", CHECKPOINTS[2], "--data.store", "store")
 
     models = [EmbeddingClassifier.load_from_checkpoint(path) for path in CHECKPOINTS[1:]]
-    said_of = [model.decide(after.gather(still)).predicted for model in models]
+    said_of = [model.predict(after.gather(still)).predicted for model in models]
     agreed = [first == second for first, second in zip(*said_of, strict=True)]
     assert np.mean(agreed) > 0.8
     others = [row for row in range(200) if kind_of(row) == NEW and row not in parts.train]
