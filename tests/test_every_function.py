@@ -217,7 +217,10 @@ def check_threshold(threshold: Tensor, confidence: Tensor, predicted: Tensor, la
 
 def check_quantile(quantile: float, probabilities: Tensor, labels: Tensor, level: float) -> None:
     rows = zip(probabilities.tolist(), labels.tolist(), strict=True)
-    unlikely = [1 - row[label] for row, label in rows if label != -1]
+    check_level_quantile(quantile, [1 - row[label] for row, label in rows if label != -1], level)
+
+
+def check_level_quantile(quantile: float, unlikely: list[float], level: float) -> None:
     enough = [value for value in unlikely if sum(other <= value for other in unlikely) >= level * (len(unlikely) + 1)]
     assert quantile == (min(enough) if enough else 1)
 
@@ -419,6 +422,16 @@ FUNCTIONS: dict[str, Case] = {
         oracles.coverage_threshold,
     ),
     "conformal_quantile": Case(Inputs.known_predictions, check=check_quantile),
+    "nonconformity": Case(
+        Inputs.predictions,
+        lambda probabilities, labels: np.sort(
+            [1 - float(row[label]) for row, label in zip(probabilities, labels, strict=True) if label != -1]
+        ),
+    ),
+    "level_quantile": Case(
+        lambda inputs: (inputs.unit(inputs.rows + 1).sort().values, inputs.pick(0.25, 0.5, 0.75)),
+        check=lambda quantile, unlikely, level: check_level_quantile(quantile, unlikely.tolist(), level),
+    ),
     "prediction_set": Case(
         lambda inputs: (inputs.unit(inputs.rows, inputs.classes), inputs.pick(0.0, 0.3, 0.7, 1.0)),
         lambda probabilities, quantile: np.array(

@@ -123,6 +123,7 @@ class DecisionCallback(pl.Callback, ABC):
         model, rows = classifier(pl_module, self), self._collector.compute()
         for part in fitting_parts(trainer):
             part.fit_decision(trainer, model, rows)
+        model.decision.learn_sets(rows.logits, rows.labels)
         self._fitted = True
         if model.decision.calibrator or model.decision.score:
             mine = self._collector.of_this_process()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -26,11 +27,11 @@ class BatchWriter(Protocol):
 
 
 class CsvWriter:
-    """Writes record batches as CSV: each list as columns of its own, with a line of names.
+    """Writes record batches as CSV, with a line of names.
 
     Args:
         path: The file.
-        schema: Columns of the batches; lists have one length in all rows.
+        schema: Columns of the batches, as :func:`flat_columns` takes them.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -64,17 +65,28 @@ _OPTIONS: Final = pa.csv.WriteOptions(quoting_style="needed")
 
 
 def flat_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Make of each column of lists, all of one length, as many columns, numbered from 1.
+    """Make of each column of lists of one length as many columns, numbered from 1, and of other lists JSON.
 
     Example:
-        >>> flat_columns(pa.RecordBatch.from_pydict({"id": ["a"], "top": [["shoe", "hat"]]})).to_pylist()
-        [{'id': 'a', 'top_1': 'shoe', 'top_2': 'hat'}]
+        >>> top = pa.array([["shoe", "hat"]], pa.list_(pa.string(), 2))
+        >>> flat_columns(pa.RecordBatch.from_pydict({"top": top, "set": [["hat"]]})).to_pylist()
+        [{'top_1': 'shoe', 'top_2': 'hat', 'set': '["hat"]'}]
     """
-    columns = {}
+    columns: dict[str, pa.Array] = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if not pa.types.is_list(column.type):
+        if pa.types.is_fixed_size_list(column.type):
+            columns |= {f"{name}_{place + 1}": pc.list_element(column, place) for place in range(column.type.list_size)}
+        elif pa.types.is_list(column.type):
+            cells = (None if cell is None else json.dumps(cell, ensure_ascii=False) for cell in column.to_pylist())
+            columns[name] = pa.array(cells, pa.string())
+        else:
             columns[name] = column
-            continue
-        for place in range(len(column.flatten()) // max(len(column), 1)):
-            columns[f"{name}_{place + 1}"] = pc.list_element(column, place)
     return pa.RecordBatch.from_pydict(columns)
+
+
+def fixed_lists(schema: pa.Schema, widths: Mapping[str, int]) -> pa.Schema:
+    """The schema with lists of one length in the columns that have one."""
+    for name, width in widths.items():
+        at = schema.get_field_index(name)
+        schema = schema.set(at, pa.field(name, pa.list_(schema.field(at).type.value_type, width)))
+    return schema

@@ -23,7 +23,7 @@ COMMANDS: Final = {
     "fit": ("estitchup_pl.cli.lightning", "train a classifier on a store's embeddings"),
     "validate": ("estitchup_pl.cli.lightning", "evaluate a checkpoint on the validation rows"),
     "test": ("estitchup_pl.cli.lightning", "evaluate a checkpoint on the test rows"),
-    "predict": ("estitchup_pl.cli.lightning", 'write class or "none" of each item to a parquet file'),
+    "predict": ("estitchup_pl.cli.predict", 'write class or "none" of each item to a parquet or CSV file'),
     "embed": ("estitchup_pl.cli.embed", "turn a table of items with texts and images into a store"),
     "study": ("estitchup_pl.cli.study", "compare methods over trials and write tables, figures and a report"),
     "report": ("estitchup_pl.cli.report", "draw the tables, figures and page of a study again"),

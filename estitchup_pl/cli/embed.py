@@ -31,6 +31,6 @@ def embed_parser() -> CommandParser:
     """Parser of the command's options: those of :func:`embed_items`."""
     parser = CommandParser(prog="estitchup embed", description=_DESCRIPTION)
     parser.add_argument("--config", action="config", help="YAML file with options; may be given several times")
-    parser.add_function_arguments(embed_items, as_group=False, skip={"restart"})
+    parser.add_function_arguments(embed_items, as_group=False, skip={"restart", "same_as"})
     parser.add_argument("--restart", action="store_true", help="embed everything anew")
     return parser

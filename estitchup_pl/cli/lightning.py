@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from typing_extensions import override
 
 from estitchup_pl.callbacks import FitCheckpoint, PredictionWriter, WarmStart
+from estitchup_pl.callbacks.prediction_summary import PredictionSummary
 from estitchup_pl.cli.interruption import EndFitInOrder, EndInOrder
 from estitchup_pl.cli.parser import CommandParser, explained
 from estitchup_pl.dashboards import Dashboard
@@ -168,7 +169,7 @@ def main(argv: list[str]) -> int:
         warnings.filterwarnings("ignore", message)
     sys.argv[1:] = argv
     try:
-        EstitchupCLI(argv[0])
+        ran = EstitchupCLI(argv[0])
     except OSError as error:  # loggers and the like write where they please
         if error.errno not in CANNOT_WRITE:
             raise
@@ -176,4 +177,13 @@ def main(argv: list[str]) -> int:
             f"{error.filename or 'a file of this run'}: cannot be written ({error.strerror}). Free some space and run "
             "the command again; a fit goes on with --ckpt_path and its last checkpoint"
         ) from error
+    for summary in _summaries(ran.trainer):
+        print(summary)
     return 0
+
+
+def _summaries(trainer: Trainer) -> list[PredictionSummary]:
+    """What the files of a prediction hold, on the first process."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    writers = [callback for callback in callbacks if isinstance(callback, PredictionWriter)]
+    return [writer.summary for writer in writers if writer.summary]

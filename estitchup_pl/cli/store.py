@@ -18,6 +18,7 @@ from estitchup_pl.store import DTYPES, EmbeddingStore, ModalityInfo, RowSource, 
 from estitchup_pl.store.blocks import describe_source
 from estitchup_pl.tables import (
     Imported,
+    columns_within,
     number_rows,
     open_clip_retrieval,
     open_embeddings,
@@ -25,7 +26,6 @@ from estitchup_pl.tables import (
     open_items,
     prepare_items,
     read_items,
-    split_place,
 )
 
 
@@ -108,8 +108,7 @@ def _import(arguments: SimpleNamespace) -> Imported:
         return open_hugging_face(arguments.huggingface, modalities, drop=arguments.drop)
     path = Path(arguments.items)
     rows = {name: open_embeddings(place) for name, place in modalities.items()}
-    places = map(split_place, modalities.values())
-    own = {column for file, column in places if column and path.exists() and file.samefile(path)}
+    own = columns_within(path, modalities.values())
     reader = open_items(path, delimiter=arguments.delimiter, encoding=arguments.encoding, drop=[*own, *arguments.drop])
     names = {arguments.id, arguments.label or "label", arguments.split or "split"}
     return Imported(read_items(reader, arguments.items, keep=names), rows)

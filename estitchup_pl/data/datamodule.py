@@ -31,6 +31,7 @@ from estitchup_pl.data.splits import Split, SplitProtocol, TrialSplit
 from estitchup_pl.data.trained_rows import (
     build_split,
     describe_encoders,
+    describe_recipes,
     describe_split,
     digest_ids,
     refuse_other_encoders,
@@ -71,7 +72,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
             model from a checkpoint, its modalities are used.
         batch_size: Rows of a training batch on each process.
         eval_batch_size: Rows of a batch in validation, test and prediction at most.
-        predict_rows: Rows that ``predict`` covers: those without a label, the test rows, or all.
+        predict_rows: Rows that ``predict`` covers: those without a label, the test rows, all, or rows by number.
         cache: Where the embeddings are kept: on the ``device`` that computes, in ``memory``, or nowhere
             (``off``: read from the mapped store with prefetch). ``auto`` takes the first that leaves half of
             the free memory free.
@@ -98,7 +99,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         modalities: Sequence[str] | None = None,
         batch_size: int = 128,
         eval_batch_size: int = 4096,
-        predict_rows: PredictRows = "unlabelled",
+        predict_rows: PredictRows | Sequence[int] = "unlabelled",
         cache: Cache = "auto",
         none_groups: str | None = None,
         verify: bool = False,
@@ -210,6 +211,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
             describe_split(self.split),
             torch.from_numpy(digest_ids(self.store, self.parts.train)),
             describe_encoders(self.store, self.modalities),
+            describe_recipes(self.store, self.modalities),
         )
         model.describe_data(self.class_names, self.modalities, self.moments, trained_on)
 
@@ -349,6 +351,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
             )
 
     def _rows_to_predict(self) -> Rows:
+        if not isinstance(self.predict_rows, str):
+            return np.unique(np.asarray(self.predict_rows, np.int64))
         if self.predict_rows == "all":
             return np.arange(len(self.store))
         if self.predict_rows == "test":

@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from estitchup_pl.data.splits import SplitProtocol
@@ -22,8 +23,17 @@ OWN_PACKAGE = __name__.partition(".")[0]
 
 def digest_ids(store: EmbeddingStore, rows: Rows) -> Rows:
     """64-bit digest of the id of each of these rows, int64 ``(rows,)``; the same on every machine and version."""
-    ids = store.column("id").cast(pa.string()).take(rows)
-    digests = b"".join(hashlib.blake2b(item.as_py().encode(), digest_size=8).digest() for item in ids)
+    return _digests(store.column("id").take(rows))
+
+
+def trained_rows(ids: pa.Array, trained_on: TrainedOn | None) -> npt.NDArray[np.bool_] | None:
+    """Which of some items have trained a model, ``(items,)``; ``None`` where that is not known."""
+    return None if trained_on is None else np.isin(_digests(ids), trained_on.digests.numpy())
+
+
+def _digests(ids: pa.Array | pa.ChunkedArray) -> Rows:
+    texts: list[str] = ids.cast(pa.string()).to_pylist()
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
     return np.frombuffer(digests, dtype="<i8").astype(np.int64)
 
 
@@ -34,6 +44,12 @@ def describe_encoders(store: EmbeddingStore, modalities: Iterable[str]) -> dict[
         name: {"encoder": info.encoder, "pooling": info.pooling, "revision": info.revision}
         for name, info in infos.items()
     }
+
+
+def describe_recipes(store: EmbeddingStore, modalities: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """How new items get embeddings of these modalities, of those of which the store knows it."""
+    recipes = {name: store.modalities[name].recipe for name in modalities}
+    return {name: recipe for name, recipe in recipes.items() if recipe is not None}
 
 
 def refuse_other_encoders(found: Encoders, trained_on: TrainedOn) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -118,6 +119,14 @@ class Embedder(nn.Module, ABC):
         settings.pop("training")
         plain = {name: _plain(value) for name, value in settings.items() if _is_plain(value)}
         return {"class": _class_path(type(self)), **plain}
+
+    @classmethod
+    def from_fingerprint(cls, settings: Mapping[str, Any]) -> Self:
+        """Make the embedder that :meth:`fingerprint` has described, not loaded.
+
+        By default each constructor argument is the setting of the same name, where there is one.
+        """
+        return cls(**{name: settings[name] for name in inspect.signature(cls).parameters if name in settings})
 
     @property
     def device(self) -> torch.device:

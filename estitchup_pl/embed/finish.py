@@ -30,12 +30,11 @@ from estitchup_pl.store import (
     write_header,
     write_items,
 )
-from estitchup_pl.store.files import EMBEDDINGS_NAME, atomic_path, read_table
-from estitchup_pl.store.items import with_flags
+from estitchup_pl.store.files import EMBEDDINGS_NAME, FAILURES_NAME, atomic_path, read_table
+from estitchup_pl.store.items import has_integer_ids, with_flags
 from estitchup_pl.store.label_history import with_changed_labels
 from estitchup_pl.tables import holds_files
 
-FAILURES_NAME: Final = "failures.parquet"
 _FAILURES: Final = pa.schema([("id", pa.string()), ("modality", pa.string()), ("reason", pa.string())])
 
 
@@ -88,14 +87,23 @@ class EmbedSummary:
         return "\n".join(lines)
 
 
-def finish(out: Path, state: EmbedState, infos: Mapping[str, ModalityInfo]) -> dict[str, ModalityReport]:
+def finish(
+    out: Path, state: EmbedState, infos: Mapping[str, ModalityInfo], *, may_lack_all: bool = False
+) -> dict[str, ModalityReport]:
     """Write what belongs to a store beside the shards, and put the store in place.
 
+    Args:
+        out: Folder of the store.
+        state: The run.
+        infos: Description of each modality.
+        may_lack_all: Whether a modality need not have one embedding, for items that are only decided about.
+
     Raises:
-        DataError: If a modality has not one embedding, which no later step could use.
+        DataError: If a modality has not one embedding, which nothing could be trained on.
     """
     work = out / WORK_NAME
     table = _item_columns(StagedItems(work / STAGE_NAME).table())
+    integer_ids = has_integer_ids(table)
     if (out / HEADER_NAME).exists():
         table = with_changed_labels(out, table)
     notes, digests = _notes(work, state), _shard_digests(out, state)
@@ -107,14 +115,14 @@ def finish(out: Path, state: EmbedState, infos: Mapping[str, ModalityInfo]) -> d
         failed = int(np.count_nonzero(failures["modality"].to_numpy(zero_copy_only=False) == name))
         embedded = int(np.count_nonzero(present))
         reports[name] = ModalityReport(embedded, state.rows - embedded - failed, failed, *truncation[name])
-        if not embedded:
+        if not embedded and not may_lack_all:
             _refuse_empty(name, failures)
     digests[ITEMS_NAME] = write_items(work, with_flags(table, flags))
     with atomic_path(work / FAILURES_NAME) as temporary:
         pq.write_table(failures, temporary, write_page_checksum=True)
     replace(state, carried={}, truncation=truncation).write(work, read_digests(work))
     digests |= {name: digest_file(work / name) for name in (FAILURES_NAME, STATE_NAME, DIGESTS_NAME)}
-    write_header(work, StoreHeader(state.rows, state.rows_per_shard, dict(infos), digests))
+    write_header(work, StoreHeader(state.rows, state.rows_per_shard, dict(infos), digests, integer_ids))
     publish(out)
     return reports
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from estitchup_pl.embed.embedder import Embedder
 from estitchup_pl.embed.pictures import MAX_PIXELS, read_picture
@@ -148,6 +149,11 @@ class ImageEmbedder(Embedder):
     def fingerprint(self) -> dict[str, Any]:
         """Settings, and the transform that came out of the data config."""
         return {**super().fingerprint(), "transform": str(self._transform)}
+
+    @override
+    @classmethod
+    def from_fingerprint(cls, settings: Mapping[str, Any]) -> Self:
+        return super().from_fingerprint({"model": settings["encoder_name"], **settings})
 
     def _check_name(self, timm: Any) -> None:
         name, _, tag = self.encoder_name.partition(".")

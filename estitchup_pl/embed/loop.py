@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
@@ -81,7 +81,8 @@ def embed_shards(
         while state.missing_units(request.work):  # no barrier: those give up after half an hour
             companions.look()
             time.sleep(_POLL_SECONDS)
-        reports = finish(request.out, state, {name: _info(modality) for name, modality in request.modalities.items()})
+        infos = {name: _info(request, name, state.modalities[name]) for name in request.modalities}
+        reports = finish(request.out, state, infos, may_lack_all=request.same_as is not None)
     values = sum(unit.stop - unit.start for unit in pending)
     return EmbedSummary(request.out, state.rows, values, time.monotonic() - started, reports)
 
@@ -236,5 +237,7 @@ def _blank_unusable(shard: npt.NDArray[Any], rows: list[list[int]], unit: Unit) 
     return [(row, f"the encoder's output is NaN, infinite or all zero in {shard.dtype}") for row in unusable]
 
 
-def _info(modality: Modality) -> ModalityInfo:
-    return ModalityInfo(modality.embedder.dim, modality.dtype, **modality.embedder.describe())
+def _info(request: Request, name: str, settings: Mapping[str, Any]) -> ModalityInfo:
+    modality = request.modalities[name]
+    recipe = {"id": request.id_column, "root": modality.root, **settings}
+    return ModalityInfo(modality.embedder.dim, modality.dtype, **modality.embedder.describe(), recipe=recipe)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from estitchup_pl.embed.finish import EmbedSummary
 from estitchup_pl.embed.loop import OnError, embed_shards, file_readers
 from estitchup_pl.embed.modality import Modality
+from estitchup_pl.embed.recipe import Recipe, refuse_other_recipe
 from estitchup_pl.embed.start import Request
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.store.header import check_modality_name
@@ -36,6 +37,7 @@ def embed_items(
     num_nodes: int = 1,
     strategy: Literal["auto", "ddp"] = "auto",
     precision: Precision = "32-true",
+    same_as: Mapping[str, Recipe] | None = None,
 ) -> EmbedSummary | None:
     """Embed a table of items and write an :class:`~estitchup_pl.store.EmbeddingStore`.
 
@@ -61,20 +63,25 @@ def embed_items(
         num_nodes: Number of machines.
         strategy: ``ddp`` for several processes that find each other; each of them holds whole encoders.
         precision: In which the encoders run.
+        same_as: For each modality the recipe, as the header of another store has it, that its encoder has to follow:
+            for new items of a model that is there. Not one of them then needs to have a modality.
 
     Returns:
         What the run did; ``None`` on all processes but the first.
 
     Raises:
+        CheckpointError: If an encoder is another than ``same_as`` says.
         ConfigError: For options that cannot work, or that differ from those of the store or run in ``out``.
         DataError: For items that cannot be read or embedded.
     """
     _check_options(modalities, rows_per_shard, workers)
-    request = Request(Path(out).absolute(), items, id, label, modalities, rows_per_shard, restart)
+    request = Request(Path(out).absolute(), items, id, label, modalities, rows_per_shard, restart, same_as)
     file_readers(request)  # a root that is not there is said before a model is loaded
     fabric = _fabric(accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy, precision=precision)
     for modality in modalities.values():
         modality.embedder.load()
+    for name, recipe in (same_as or {}).items():
+        refuse_other_recipe(name, recipe, modalities[name])
     share = partial(embed_shards, request=request, on_error=on_error, workers=workers, num_nodes=num_nodes)
     summary: EmbedSummary | None = fabric.launch(share)
     return summary

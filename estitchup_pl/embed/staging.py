@@ -113,7 +113,8 @@ def _named(
             check_column(modality.column, f"modalities.{name}.column", batch.schema.names, "items")
         kept = batch.select([at for at, name in enumerate(batch.schema.names) if name not in dropped])
         items = prepare_items(pa.Table.from_batches([kept]), "items", id_column=id_column, label_column=label_column)
-        yield pa.RecordBatch.from_pydict({name: _plain(items[name]) for name in items.column_names})
+        columns = {name: _plain(items[name]) for name in items.column_names}
+        yield pa.RecordBatch.from_pydict(columns, metadata=items.schema.metadata)
 
 
 def _refuse_repeated_ids(digests: npt.NDArray[np.uint64], items: StagedItems) -> None:

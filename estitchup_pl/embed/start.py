@@ -12,18 +12,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from estitchup_pl.embed.finish import FAILURES_NAME, publish
+from estitchup_pl.embed.finish import publish
 from estitchup_pl.embed.modality import Modality
+from estitchup_pl.embed.recipe import Recipe
 from estitchup_pl.embed.staging import Digests, StagedItems, reorder_items, stage_items
 from estitchup_pl.embed.state import DIGESTS_NAME, STAGE_NAME, STATE_NAME, WORK_NAME, EmbedState, Unit, read_digests
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.locking import LOCK_NAME
 from estitchup_pl.store import HEADER_NAME, ITEMS_NAME, read_header
-from estitchup_pl.store.files import TEMPORARY_SUFFIX, read_table
+from estitchup_pl.store.files import FAILURES_NAME, TEMPORARY_SUFFIX, read_table
 from estitchup_pl.store.verification import verify_digest
 from estitchup_pl.tables import ItemReader
 
-_RESTART = "Undo the change, choose another --out, or pass --restart to embed everything anew."
+_RESTART = "Undo the change, choose another folder, or pass --restart to embed everything anew."
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Request:
         modalities: The modalities, by name.
         rows_per_shard: Rows in every shard but the last.
         restart: Drop what an unfinished run left, and replace a finished store.
+        same_as: Recipes that the encoders have to follow, where the embeddings are for a model that is there.
     """
 
     out: Path
@@ -47,6 +49,7 @@ class Request:
     modalities: Mapping[str, Modality]
     rows_per_shard: int
     restart: bool
+    same_as: Mapping[str, Recipe] | None = None
 
     @property
     def work(self) -> Path:

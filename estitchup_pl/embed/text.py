@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Final, Literal, get_args
+from typing import Any, ClassVar, Final, Literal, Self, get_args
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from estitchup_pl.embed.embedder import Embedder, Prepared
 from estitchup_pl.embed.markup import strip_markup
@@ -177,6 +178,11 @@ class TextEmbedder(Embedder):
         hidden = self.model(**batch, output_hidden_states=True).hidden_states
         pool = _POOLINGS[self.pooling]
         return torch.cat([pool(hidden[layer], batch["attention_mask"]) for layer in self.layers], dim=-1)
+
+    @override
+    @classmethod
+    def from_fingerprint(cls, settings: Mapping[str, Any]) -> Self:
+        return super().from_fingerprint({"model": settings["encoder_name"], **settings})
 
     def describe(self) -> dict[str, str | None]:
         """Name of the model, pooling with layers, and the commit that was loaded, where the hub told it."""

@@ -22,7 +22,7 @@ from estitchup_pl.functional.calibration import (
     reliability_bins,
     top_label,
 )
-from estitchup_pl.functional.conformal import conformal_quantile, prediction_set
+from estitchup_pl.functional.conformal import conformal_quantile, level_quantile, nonconformity, prediction_set
 from estitchup_pl.functional.detection import NoneDetectionScores, none_detection
 from estitchup_pl.functional.gaussians import (
     Gaussians,
@@ -154,6 +154,7 @@ __all__ = [
     "k_nearest",
     "known_rows",
     "least_cost_threshold",
+    "level_quantile",
     "log_odds",
     "mahalanobis_distance",
     "max_logit_score",
@@ -163,6 +164,7 @@ __all__ = [
     "nearest_mean_distance",
     "negative_log_likelihood",
     "neighbor_distance",
+    "nonconformity",
     "none_aware_accuracy",
     "none_detection",
     "none_score",

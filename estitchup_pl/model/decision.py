@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from estitchup_pl.errors import CheckpointError, ConfigError
-from estitchup_pl.functional import mean_logits, none_score, reject
+from estitchup_pl.errors import CheckpointError, ConfigError, DataError
+from estitchup_pl.functional import level_quantile, mean_logits, nonconformity, none_score, prediction_set, reject
+from estitchup_pl.functional.checks import check_probabilities
 from estitchup_pl.model.calibrators import Calibrator
 from estitchup_pl.model.expectation import Expectation
 from estitchup_pl.model.packing import pack, unpack
@@ -72,6 +73,8 @@ class Decision(nn.Module):
         given: Names of those of these that come from elsewhere, another fit or the user: training does not void them.
         basis: Rows that the threshold rests on, where known.
         expectation: What is decided about these rows: later batches are compared with it.
+        unlikely: How unlikely the right class was in validation rows, as
+            :func:`~estitchup_pl.functional.nonconformity` returns it: what prediction sets rest on, where known.
 
     Shape:
         ``(rows, dim)`` and ``(rows, classes)``, for an ensemble ``(members, rows, classes)``, to :class:`Decisions`.
@@ -93,6 +96,7 @@ class Decision(nn.Module):
         given: Iterable[Part] = (),
         basis: ThresholdBasis | None = None,
         expectation: Expectation | None = None,
+        unlikely: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.calibrator = calibrator
@@ -100,6 +104,7 @@ class Decision(nn.Module):
         self.given = frozenset(given)
         self.basis = basis
         self.expectation = expectation
+        self.unlikely = unlikely
         self._threshold = math.nan
         if not math.isnan(threshold):
             self.threshold = threshold
@@ -140,6 +145,7 @@ class Decision(nn.Module):
             self.given,
             self.basis if "threshold" in self.given else None,
             self.expectation if "threshold" in self.given else None,
+            self.unlikely if "threshold" in self.given else None,
         )
 
     def calibrated(self, logits: Tensor) -> Tensor:
@@ -149,6 +155,39 @@ class Decision(nn.Module):
             return logits
         flat: Tensor = self.calibrator(logits.flatten(0, -2))
         return flat.view(logits.shape)
+
+    def learn_sets(self, logits: Tensor, labels: Tensor) -> None:
+        """Keep what prediction sets need of validation rows; calibration comes first.
+
+        Args:
+            logits: Of rows that have not trained the network, ``(rows, classes)``, for an ensemble those of its mean.
+            labels: Class index or ``NONE``, int64 ``(rows,)``; without a row of a known class nothing is kept.
+        """
+        unlikely = nonconformity(self.calibrated(logits).sigmoid().float(), labels)
+        self.unlikely = unlikely.cpu() if len(unlikely) else None
+
+    def sets(self, probabilities: Tensor, level: float = 0.9) -> Tensor:
+        """Prediction sets: of new items of known classes, so large a share has its class in its set.
+
+        See :func:`~estitchup_pl.functional.prediction_set`. Whether an item is "none" is another question, and the
+        threshold's.
+
+        Args:
+            probabilities: Calibrated ones, as this decision returns them, ``(rows, classes)``.
+            level: Share in ``(0, 1)``.
+
+        Returns:
+            Whether the set of a row holds a class, bool ``(rows, classes)``.
+
+        Raises:
+            ConfigError: If ``level`` is no share, or no validation rows are known to find sets by.
+        """
+        if self.unlikely is None:
+            raise ConfigError(
+                "no validation rows have been kept to find prediction sets by: fit with Calibration or OODThreshold "
+                "among the callbacks"
+            )
+        return prediction_set(probabilities, level_quantile(self.unlikely, level))
 
     @override
     def forward(self, embeddings: Tensor, logits: Tensor) -> Decisions:
@@ -172,6 +211,7 @@ class Decision(nn.Module):
             "given": sorted(self.given),
             "basis": asdict(self.basis) if self.basis else None,
             "expectation": self.expectation._asdict() if self.expectation else None,
+            "unlikely": self.unlikely,
         }
 
     @classmethod
@@ -190,9 +230,17 @@ class Decision(nn.Module):
                 packed["given"],
                 ThresholdBasis(**packed["basis"]) if packed["basis"] else None,
                 Expectation.unpack(packed.get("expectation")),
+                _shares(packed.get("unlikely")),
             )
-        except (KeyError, TypeError, ConfigError) as error:
+        except (KeyError, TypeError, AttributeError, ConfigError, DataError) as error:
             raise CheckpointError(f"the decision in the checkpoint cannot be used ({error}): fit it anew") from error
+
+
+def _shares(unlikely: Tensor | None) -> Tensor | None:
+    """What a checkpoint holds for prediction sets, which no damage may have led out of its range."""
+    if unlikely is not None:
+        check_probabilities(unlikely, "unlikely", "the checkpoint is damaged: fit anew")
+    return unlikely
 
 
 def _in_range(threshold: float) -> float:

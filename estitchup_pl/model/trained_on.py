@@ -21,18 +21,22 @@ class TrainedOn:
         split: The split of the last fit: ``class_path``, and ``init_args`` where they are plain values, else ``None``.
         digests: 64-bit digest of each training item's id, int64 ``(rows,)``, of all fits that led to the weights.
         encoders: What made the embeddings, as the store of the first fit says.
+        recipes: How new items are embedded in the same way, for modalities of which it is known: see
+            :class:`~estitchup_pl.store.ModalityInfo`.
     """
 
     split: Mapping[str, Any]
     digests: Tensor
     encoders: Encoders = field(default_factory=dict)
+    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def after(self, earlier: TrainedOn | None) -> TrainedOn:
         """Add the rows of a fit that this one went on from."""
         if earlier is None:
             return self
         digests = torch.unique(torch.cat([self.digests, earlier.digests]))
-        return TrainedOn(self.split, digests, {**self.encoders, **earlier.encoders})
+        recipes = {**self.recipes, **earlier.recipes}
+        return TrainedOn(self.split, digests, {**self.encoders, **earlier.encoders}, recipes)
 
 
 def other_encoder(trained: Encoders, found: Encoders) -> str | None:

@@ -25,6 +25,7 @@ FORMAT: Final = 1
 
 _PARTS: Final = ("calibrator", "score")
 _EXPECTATION: Final = "decision.expectation."
+_UNLIKELY: Final = "decision.unlikely"
 
 
 def save_pretrained(model: EmbeddingClassifier, folder: Path | str, metrics: Mapping[str, float] | None = None) -> None:
@@ -48,6 +49,8 @@ def save_pretrained(model: EmbeddingClassifier, folder: Path | str, metrics: Map
             weights |= {f"decision.{part}.{name}": value for name, value in decision[part].pop("state").items()}
     expectation = decision.pop("expectation") or {}
     weights |= {f"{_EXPECTATION}{name}": value for name, value in expectation.items()}
+    if (unlikely := decision.pop("unlikely")) is not None:
+        weights[_UNLIKELY] = unlikely
     config = {
         "library": "estitchup_pl",
         "version": __version__,
@@ -129,7 +132,7 @@ def _download(repository: str) -> Path:
 
 def _with_states(decision: Mapping[str, Any], weights: dict[str, Tensor]) -> dict[str, Any]:
     """The packed decision with its tensors, which are taken out of the weights."""
-    whole = dict(decision)
+    whole = {**decision, "unlikely": weights.pop(_UNLIKELY, None)}
     kept = [name for name in weights if name.startswith(_EXPECTATION)]
     whole["expectation"] = {name.removeprefix(_EXPECTATION): weights.pop(name) for name in kept} or None
     for part in _PARTS:

@@ -18,7 +18,7 @@ from estitchup_pl.locking import LOCK_NAME, locked_folder
 from estitchup_pl.store.blocks import checked_blocks, describe_source
 from estitchup_pl.store.files import EMBEDDINGS_NAME, ITEMS_NAME, shard_name, shard_path, write_items, write_npy
 from estitchup_pl.store.header import HEADER_NAME, ModalityInfo, StoreHeader, write_header
-from estitchup_pl.store.items import flags_from_items, name_hint, normalize_items, with_flags
+from estitchup_pl.store.items import flags_from_items, has_integer_ids, name_hint, normalize_items, with_flags
 from estitchup_pl.store.sources import ArraySource, RowSource
 from estitchup_pl.store.swap import BUILD_NAME, begin_swap, finish_swap
 
@@ -44,7 +44,7 @@ def write_store(
         for name, values in embeddings.items()
     }
     described = {name: describe_source(source, len(table), info.get(name)) for name, source in sources.items()}
-    header = StoreHeader(len(table), rows_per_shard, described)
+    header = StoreHeader(len(table), rows_per_shard, described, integer_ids=has_integer_ids(items))
     flags = flags_from_items(table, sources, items_name)
     digests: dict[str, str] = {}
     with (

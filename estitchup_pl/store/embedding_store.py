@@ -17,7 +17,14 @@ from estitchup_pl.store.blocks import checked_blocks, describe_source
 from estitchup_pl.store.creation import write_store
 from estitchup_pl.store.files import DAMAGE, ITEMS_NAME, shard_name, shard_path
 from estitchup_pl.store.header import ModalityInfo, StoreHeader, read_header
-from estitchup_pl.store.items import check_content, flags_from_items, name_hint, normalize_items, with_flags
+from estitchup_pl.store.items import (
+    check_content,
+    flags_from_items,
+    has_integer_ids,
+    name_hint,
+    normalize_items,
+    with_flags,
+)
 from estitchup_pl.store.shards import MappedShards, ResidentShards, Shards, chunks
 from estitchup_pl.store.sources import ArraySource, RowSource
 from estitchup_pl.store.swap import finish_swap_of_another
@@ -142,7 +149,7 @@ class EmbeddingStore:
             blocks = checked_blocks(source, 0, rows, described[name].dtype, flags.get(name))
             flags[name] = np.concatenate([present for _, present in blocks])
             arrays[name] = np.asarray(source.array, dtype=described[name].dtype)
-        header = StoreHeader(rows, rows, described)
+        header = StoreHeader(rows, rows, described, integer_ids=has_integer_ids(items))
         return cls(header, ResidentShards(arrays), items=with_flags(table, flags))
 
     def __len__(self) -> int:
@@ -227,6 +234,12 @@ class EmbeddingStore:
                 verify_modality(self._header, name, flags[name], self._shards, bar.update)
                 self._verify_bytes(shards[name])
         self._verify_bytes(self._header.digests.keys() - {ITEMS_NAME}.union(*shards.values()))
+
+    @property
+    def ids(self) -> pa.ChunkedArray:
+        """Ids of the items in the type that they have where they come from: text, or whole numbers (int64)."""
+        ids = self.column("id").cast(pa.string())
+        return ids.cast(pa.int64()) if self._header.integer_ids else ids
 
     def bytes_on_disk(self, modality: str) -> int:
         """Size of the files of one modality; 0 in memory."""

@@ -24,6 +24,9 @@ from estitchup_pl.errors import StoreError, WriteError
 
 ITEMS_NAME: Final = "items.parquet"
 EMBEDDINGS_NAME: Final = "embeddings"
+FAILURES_NAME: Final = "failures.parquet"
+"""What ``estitchup embed`` lists there: the values that it could not embed, and why."""
+
 TEMPORARY_SUFFIX: Final = ".tmp"
 DTYPES: Final = ("float16", "float32")
 DAMAGE: Final = (OSError, pa.ArrowException, ValueError, KeyError, TypeError)

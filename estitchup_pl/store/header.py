@@ -42,6 +42,8 @@ class ModalityInfo:
         encoder: Name of the model that made them, where known.
         pooling: How the model's outputs became one vector an item, where known.
         revision: Version of the model, where known.
+        recipe: How ``estitchup embed`` has made them, in plain values, so that new items can be embedded in the same
+            way; ``None`` for those that it has not made. See :func:`~estitchup_pl.embed.modality_of`.
 
     Raises:
         StoreError: For a ``dim`` below 1, another ``dtype``, or what is no text.
@@ -52,6 +54,7 @@ class ModalityInfo:
     encoder: str | None = None
     pooling: str | None = None
     revision: str | None = None
+    recipe: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.dim, bool) or not isinstance(self.dim, int) or self.dim < 1:
@@ -62,6 +65,8 @@ class ModalityInfo:
             value = vars(self)[name]
             if value is not None and not (isinstance(value, str) and _is_text(value)):
                 raise StoreError(f"{name} of a modality must be text or nothing, got {value!a}")
+        if not isinstance(self.recipe, dict | None):
+            raise StoreError(f"recipe of a modality must be plain values by name or nothing, got {self.recipe!a}")
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class StoreHeader:
         modalities: Description of each modality by name, in the store's order.
         digests: Digest of every other file of the store by its name relative to the folder, as
             :func:`~estitchup_pl.store.files.digest_file` gives it; empty for a store in memory.
+        integer_ids: Whether the ids, text in the store, are whole numbers where they come from.
         format_version: Version of the format.
 
     Raises:
@@ -85,6 +91,7 @@ class StoreHeader:
     rows_per_shard: int
     modalities: dict[str, ModalityInfo]
     digests: dict[str, str] = field(default_factory=dict)
+    integer_ids: bool = False
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -132,7 +139,10 @@ class StoreHeader:
             version = content["format_version"]
             if version == FORMAT_VERSION:
                 modalities = {name: _modality_from_json(entry) for name, entry in content["modalities"].items()}
-                header = cls(content["rows"], content["rows_per_shard"], modalities, dict(content["digests"]))
+                integer_ids = content.get("integer_ids") is True
+                header = cls(
+                    content["rows"], content["rows_per_shard"], modalities, dict(content["digests"]), integer_ids
+                )
                 _check_digest(text)
                 return header
         except KeyError as error:
@@ -161,7 +171,7 @@ def _digest(text: str) -> str:
 
 
 def _modality_from_json(entry: dict[str, Any]) -> ModalityInfo:
-    known = {name: entry.get(name) for name in ("encoder", "pooling", "revision")}
+    known = {name: entry.get(name) for name in ("encoder", "pooling", "revision", "recipe")}
     return ModalityInfo(dim=entry["dim"], dtype=entry["dtype"], **known)
 
 

@@ -12,6 +12,10 @@ import pyarrow.compute as pc
 
 from estitchup_pl.errors import StoreError, did_you_mean
 
+_IDS: Final = b"ids"
+UNTYPED: Final = {_IDS: b"untyped"}
+"""Metadata of a table from a source without types, such as CSV."""
+
 _NAME_TYPES: Final[tuple[Callable[[pa.DataType], bool], ...]] = (
     pa.types.is_string,
     pa.types.is_large_string,
@@ -36,6 +40,40 @@ def name_hint(name: str, known: Iterable[str]) -> str:
 def flag_column(modality: str) -> str:
     """Name of the column that says whether an item has a modality."""
     return f"has_{modality}"
+
+
+def has_integer_ids(items: pa.Table) -> bool:
+    """Whether the ids of a table are whole numbers, by their type or, for a source without types, by how they look.
+
+    Example:
+        >>> has_integer_ids(pa.table({"id": [7, 8]})), has_integer_ids(pa.table({"id": ["7", "8"]}))
+        (True, False)
+        >>> of_csv = [pa.table({"id": ids}).replace_schema_metadata(UNTYPED) for ids in (["7", "8"], ["7", "007"])]
+        >>> [has_integer_ids(table) for table in of_csv]
+        [True, False]
+    """
+    known, ids = items.schema.metadata or {}, items["id"]
+    if pa.types.is_integer(ids.type) or known.get(_IDS) == b"integers":
+        looks = True
+    else:
+        text = pa.types.is_string(ids.type) and known.get(_IDS) == b"untyped"
+        looks = text and bool(pc.all(pc.match_substring_regex(ids, r"^(0|-?[1-9]\d*)$"), skip_nulls=False).as_py())
+    return looks and _is_int64(ids)
+
+
+def ids_metadata(items: pa.Table, column: str) -> dict[bytes, bytes] | None:
+    """Metadata of a table whose column is to become its ids as text, so that their type is not forgotten."""
+    if pa.types.is_integer(items[column].type):
+        return {_IDS: b"integers"}
+    return UNTYPED if (items.schema.metadata or {}).get(_IDS) == b"untyped" else None
+
+
+def _is_int64(ids: pa.ChunkedArray) -> bool:
+    try:
+        pc.cast(ids, pa.int64())
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def normalize_items(items: pa.Table, where: str = "items") -> pa.Table:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from estitchup_pl.data.datamodule import EmbeddingDataModule
 from estitchup_pl.errors import ConfigError, DivergedError, did_you_mean
-from estitchup_pl.functional import HEURISTICS, Heuristic, ThresholdInterval
+from estitchup_pl.functional import HEURISTICS, Heuristic, ThresholdInterval, nonconformity
 from estitchup_pl.locking import locked_folder
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.model.decision import ThresholdBasis
@@ -235,10 +235,11 @@ def _assemble(study: Study, name: str) -> Path:
 
 
 def _decide(study: Study, name: str, model: EmbeddingClassifier, heuristic: Heuristic) -> None:
-    """Give a classifier the threshold of a method, and say what it rests on."""
+    """Give a classifier the threshold of a method, say what it rests on, and keep what prediction sets need."""
     stage, found = Thresholds(), study.found(name, 0) or {}
     interval = ThresholdInterval(**found["threshold_intervals"][heuristic])
     rows = sum(len(stage.labels(study, 0, split)) for split in range(study.config.repeats))
     known = rows - interval.none_rows
     model.decision.threshold = found["thresholds"][heuristic]
     model.decision.basis = ThresholdBasis(interval.none_rows, known, interval.low, interval.high)
+    model.decision.unlikely = nonconformity(*stage.pooled(study, name, 0))

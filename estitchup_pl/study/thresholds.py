@@ -89,11 +89,9 @@ class Thresholds(FitStage):
 
     def _thresholds(self, study: Study, name: str, trial: int) -> dict[str, Any]:
         """Threshold of each rule on the pooled rows, as they are kept, and how far it can be trusted."""
-        splits, folder = range(study.config.repeats), study.folder
-        labels = torch.cat([self.labels(study, trial, split) for split in splits])
-        logits = [folder.read_logits(name, trial, self.file(0, split)) for split in splits]
-        scores = [folder.read_scores(name, trial, self.scores_file(split)) for split in splits]
-        probabilities = stored_probabilities(np.concatenate([one for one in logits if one is not None]))
+        splits = range(study.config.repeats)
+        probabilities, labels = self.pooled(study, name, trial)
+        scores = [study.folder.read_scores(name, trial, self.scores_file(split)) for split in splits]
         known = [torch.from_numpy(one) for one in scores if one is not None]
         accepted = acceptance(probabilities, torch.cat(known) if known else None)
         predicted = probabilities.argmax(dim=-1)
@@ -105,6 +103,13 @@ class Thresholds(FitStage):
                 found[kind] = float(rule(*rows))
                 intervals[kind] = threshold_interval(rule, *rows, classes)._asdict()
         return {"thresholds": found, "threshold_intervals": intervals}
+
+    def pooled(self, study: Study, name: str, trial: int) -> tuple[Tensor, Tensor]:
+        """Probabilities ``(rows, classes)`` and labels ``(rows,)`` of the rows of all splits, as they are kept."""
+        splits = range(study.config.repeats)
+        logits = [study.folder.read_logits(name, trial, self.file(0, split)) for split in splits]
+        probabilities = stored_probabilities(np.concatenate([one for one in logits if one is not None]))
+        return probabilities, torch.cat([self.labels(study, trial, split) for split in splits])
 
     @override
     def labels(self, study: Study, trial: int, division: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from estitchup_pl.tables.clip_retrieval import open_clip_retrieval
 from estitchup_pl.tables.columns import check_column, number_rows, prepare_items
-from estitchup_pl.tables.embeddings import open_embeddings, split_place
+from estitchup_pl.tables.embeddings import columns_within, open_embeddings, split_place
 from estitchup_pl.tables.fashion import FashionProductImages
 from estitchup_pl.tables.hugging_face import DatasetFolder, open_hugging_face
 from estitchup_pl.tables.imported import Imported
@@ -20,6 +20,7 @@ __all__ = [
     "NpyFile",
     "TableFile",
     "check_column",
+    "columns_within",
     "holds_files",
     "number_rows",
     "open_clip_retrieval",

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.store import flag_column, name_hint
-from estitchup_pl.store.items import names_column
+from estitchup_pl.store.items import ids_metadata, names_column
 from estitchup_pl.tables.reader import kept_columns
 
 
@@ -78,7 +78,8 @@ def prepare_items(
     if "label" not in added:
         added["label"] = pa.nulls(items.num_rows, pa.string())
     others = {name: items[name] for name in items.column_names if name not in added}
-    return pa.table({"id": added["id"], "label": added["label"]} | added | others)
+    columns = {"id": added["id"], "label": added["label"]} | added | others
+    return pa.table(columns, metadata=ids_metadata(items, id_column))
 
 
 def check_column(column: str, option: str, names: Collection[str], where: str) -> None:

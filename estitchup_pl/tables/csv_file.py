@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from estitchup_pl.errors import DataError
+from estitchup_pl.store.items import UNTYPED
 from estitchup_pl.tables.reader import kept_columns
 from estitchup_pl.tables.text import is_decoded, open_bytes, open_text
 
@@ -44,7 +45,7 @@ def read_csv(path: Path, delimiter: str, encoding: str, drop: Collection[str]) -
         with open_bytes(path) as file, pa.csv.open_csv(file, read, parse, convert) as reader:
             for batch in reader:
                 last = batch.slice(batch.num_rows - 1) if batch.num_rows else last
-                yield batch.select(kept)
+                yield batch.select(kept).replace_schema_metadata(UNTYPED)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(_explain(path, delimiter, encoding, error)) from error
     if last is not None and "\n" in (last.column(last.num_columns - 1)[0].as_py() or ""):

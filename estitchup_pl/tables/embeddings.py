@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,12 @@ def split_place(place: str) -> tuple[Path, str | None]:
     if match is None:
         raise StoreError(f"{place}: {_EXPECTED}")
     return Path(match["file"]), match["name"]
+
+
+def columns_within(path: str | Path, places: Iterable[str]) -> set[str]:
+    """Columns of a table that are embeddings themselves, by places that :func:`open_embeddings` takes."""
+    path, named = Path(path), map(split_place, places)
+    return {column for file, column in named if column and path.exists() and file.samefile(path)}
 
 
 def open_embeddings(place: str) -> RowSource:

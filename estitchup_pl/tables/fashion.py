@@ -12,6 +12,7 @@ import pyarrow as pa
 from typing_extensions import override
 
 from estitchup_pl.errors import ConfigError, DataError
+from estitchup_pl.store.items import UNTYPED
 from estitchup_pl.tables.reader import ItemReader, kept_columns
 from estitchup_pl.tables.text import HALF_CHARACTER, is_decoded, open_text, parse_json
 
@@ -29,7 +30,8 @@ _COLUMNS: Final = {
     "usage": "usage",
 }
 _SCHEMA: Final = pa.schema(
-    [(name, pa.string()) for name in ("id", "product_type", "title", "description", *_COLUMNS.values(), "image")]
+    [(name, pa.string()) for name in ("id", "product_type", "title", "description", *_COLUMNS.values(), "image")],
+    metadata=UNTYPED,
 )
 
 

@@ -91,8 +91,11 @@ class Trained:
 
     def commands(self) -> list[str]:
         """Commands that use the model."""
-        rows = "" if self.unlabelled else " --data.predict_rows all"
-        commands = [f"estitchup predict --data.store {self.store} --ckpt_path {self.model}{rows}"]
+        predict = f"estitchup predict --ckpt_path {self.model}"
+        if Path(self.store).parent == self.model.parent:  # which this command has embedded
+            commands = [f"{predict} --items new.csv --out decisions.csv"]
+        else:
+            commands = [f"{predict} --store {self.store}{' --rows unlabelled' * bool(self.unlabelled)}"]
         if self.unlabelled:
             commands.append(f"estitchup queue --store {self.store} --ckpt_path {self.model} --out queue.csv")
         return [*commands, f"estitchup export --ckpt_path {self.model} --out {self.model.with_suffix('.onnx')}"]

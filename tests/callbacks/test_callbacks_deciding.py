@@ -15,7 +15,7 @@ from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.callbacks import Calibration, OODThreshold
 from estitchup_pl.data.splits import ThresholdSplit, TrialSplit
 from estitchup_pl.errors import CheckpointError, ConfigError
-from estitchup_pl.functional import mean_logits, select_threshold
+from estitchup_pl.functional import mean_logits, nonconformity, select_threshold
 from estitchup_pl.model.calibrators import (
     Calibrator,
     IsotonicTopLabel,
@@ -165,6 +165,9 @@ def test_the_order_of_callbacks_makes_no_difference(tmp_path: Path, calibration_
         rtol=1e-3,
     )
     decided = model.predict(raw)
+    torch.testing.assert_close(model.decision.unlikely, nonconformity(decided.probabilities, labels), atol=1e-5, rtol=0)
+    run.save_checkpoint(tmp_path / "model.ckpt")
+    assert torch.equal(load(tmp_path / "model.ckpt").decision.unlikely, model.decision.unlikely)
     assert float(decided.none_scores.double().mean()) == pytest.approx(0.5, abs=0.1)  # standardised on these rows
     accepted = (1 - decided.none_scores).float()
     expected = select_threshold(accepted, model.predict_proba(raw).argmax(dim=1), labels)

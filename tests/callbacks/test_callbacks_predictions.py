@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -17,6 +19,7 @@ from estitchup_pl.callbacks import PredictionWriter
 from estitchup_pl.errors import ConfigError, WriteError
 from estitchup_pl.model.decision import Decision
 from estitchup_pl.model.scores import NeighborDistance
+from estitchup_pl.store import EmbeddingStore
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,9 @@ def test_each_row_is_written_as_the_model_decides(tmp_path: Path, fitted: tuple)
     assert 0 < (expected == "none").sum() < 250
     np.testing.assert_allclose(table.column("none_score").to_numpy(), 1 - scores.max(1), atol=1e-6)
     assert set(table.column("threshold").to_pylist()) == {0.5}
+    assert np.array_equal(np.flatnonzero(table.column("trained_on").to_numpy()), np.sort(rows.parts.train))
+    assert table.column("problem").null_count == 250
+    assert "prediction_set" not in table.column_names  # no validation rows to find one by
 
 
 def test_a_score_of_its_own_decides_and_is_written(tmp_path: Path, fitted: tuple) -> None:
@@ -85,6 +91,45 @@ def test_fewer_classes_than_asked_for_are_all_written(tmp_path: Path, fitted: tu
     assert {len(classes) for classes in pq.read_table(tmp_path / "p.parquet").column("top_classes").to_pylist()} == {5}
 
 
+def test_an_item_without_any_modality_is_named_and_not_decided(tmp_path: Path, fitted: tuple) -> None:
+    model, rows = copy.deepcopy(fitted[0]), fitted[1].store
+    model.decision.unlikely = torch.linspace(0, 0.5, 50, dtype=torch.float64)
+    arrays = by_name(rows, range(250))
+    arrays["title"][[3, 5]] = 0
+    arrays["image"][[5, 6]] = 0
+    store = EmbeddingStore.from_arrays(pa.table({"id": np.arange(1000, 1250)}), arrays)
+    module = EmbeddingDataModule(store, predict_rows=range(249, 1, -1), eval_batch_size=33)
+    for name in ("p.parquet", "p.csv"):
+        writer = PredictionWriter(tmp_path / name, top_k=2, level=0.8)
+        trainer(tmp_path, callbacks=[writer]).predict(model, module, return_predictions=False)
+    table = pq.read_table(tmp_path / "p.parquet")
+    assert table.column("id").to_pylist() == list(range(1002, 1250))
+    lacking = {row["id"]: row["problem"] for row in table.to_pylist() if row["problem"]}
+    assert lacking == {
+        1003: "title: nothing there",
+        1005: "title: nothing there; image: nothing there",
+        1006: "image: nothing there",
+    }
+    said = ["predicted", "confidence", "none_score", "threshold", "top_classes", "top_probabilities", "prediction_set"]
+    undecided = table.to_pylist()[3]
+    assert {undecided[name] for name in said} == {None}
+    assert all(column.null_count == 1 for column in table.select(said).columns)
+    sets = model.decision.sets(model.predict_proba(by_name(store, [7])), 0.8)[0]
+    assert set(table.to_pylist()[5]["prediction_set"]) == {model.class_names[place] for place in sets.nonzero()}
+    assert writer.summary is not None
+    assert (writer.summary.rows, writer.summary.undecided, writer.summary.partly) == (248, 1, 2)
+    with (tmp_path / "p.csv").open(newline="") as file:
+        csv_rows = list(csv.DictReader(file))
+    assert [csv_rows[3][name] for name in ("predicted", "top_classes_1", "prediction_set")] == ["", "", ""]
+    assert json.loads(csv_rows[5]["prediction_set"]) == table.to_pylist()[5]["prediction_set"]
+
+
+@pytest.mark.parametrize("level", [0, 1, -0.1])
+def test_an_impossible_level_is_refused(level: float) -> None:
+    with pytest.raises(ConfigError, match="level: expected a share between 0 and 1"):
+        PredictionWriter(level=level)
+
+
 def test_an_older_file_is_not_lost(tmp_path: Path, fitted: tuple) -> None:
     path = tmp_path / "predictions.parquet"
     path.write_text("precious")
@@ -122,7 +167,8 @@ def test_a_csv_file_says_the_same(tmp_path: Path, fitted: tuple) -> None:
         numbers = [np.float32(row["top_probabilities_1"]), np.float32(row["top_probabilities_2"])]
         assert numbers == [np.float32(number) for number in wanted["top_probabilities"]]
     assert list(rows[0])[:3] == ["id", "predicted", "confidence"]
-    assert len(rows[0]) == 9
+    assert list(rows[0])[-3:] == ["top_probabilities_2", "trained_on", "problem"]
+    assert {row["trained_on"] for row in rows} == {"true", "false"}
 
 
 @pytest.mark.parametrize("name", ["predictions.xlsx", "predictions", "predictions.json"])

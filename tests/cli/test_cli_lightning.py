@@ -354,6 +354,29 @@ def test_a_wrong_call_is_explained_without_a_traceback(run: Run, tmp_path: Path,
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--ckpt_path=missing.ckpt --store=digits", "missing.ckpt: there is no such checkpoint"),
+        ("--ckpt_path=x.ckpt", "expected items: a table with texts and pictures (--items TABLE)"),
+        ("--ckpt_path=x.ckpt --store=x --text=name", "--text belongs to a table with texts and pictures"),
+        ("--ckpt_path=x.ckpt --modality title", "--modality: expected NAME=FILE, each name once, got 'title'"),
+        ("--ckpt_path=x.ckpt --modality a=x.npy a=y.npy", "each name once, got 'a=y.npy'"),
+        ("--ckpt_path=x.ckpt --store=x --since=gone.csv", "gone.csv: there is no such file"),
+        ("--ckpt_path=x.ckpt --store=x --level=1", "level: expected a share between 0 and 1, got 1.0"),
+        ("--ckpt_path=x.ckpt --store=x --out=d.json", "predictions are written as .parquet or .csv"),
+        ("--store=x", "the option --ckpt_path is missing"),
+        ("--ckpt_path=x.ckpt --itms=x.csv", "there is no option --itms; did you mean '--items'?"),
+    ],
+)
+def test_a_wrong_call_of_predict_is_explained_in_a_line(run: Run, words: str, said: str) -> None:
+    status, _, errors = run("predict", *words.split())
+    assert status != 0
+    assert errors.startswith("error: ")
+    assert said in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         (
@@ -407,6 +430,11 @@ def test_a_store_that_does_not_fit_the_checkpoint_is_refused(run: Run, tmp_path:
     assert "the checkpoint was trained on the modalities ['title', 'image']" in errors
     assert run("predict", "--ckpt_path", checkpoint, "--data.store", store, *QUIET)[0] == 0
     assert pq.read_table("predictions.parquet").num_rows == 10
+    status, output, errors = run("predict", "--ckpt_path", checkpoint, "--store", store, "--out", "all.csv")
+    assert (status, errors) == (0, "")
+    assert output.startswith("2,010 items: 2,010 accepted (100.0%)")
+    assert "no threshold has been fitted" in output
+    assert "no prediction sets" in output
     status, _, errors = run("predict", "--ckpt_path", checkpoint, "--data.store", store, *QUIET)
     assert status == 2
     assert "predictions.parquet exists" in errors

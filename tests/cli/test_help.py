@@ -22,6 +22,7 @@ from estitchup_pl.cli.labels import labels_parser
 from estitchup_pl.cli.lightning import EstitchupCLI
 from estitchup_pl.cli.monitor import monitor_parser
 from estitchup_pl.cli.parser import CommandParser
+from estitchup_pl.cli.predict import predict_parser
 from estitchup_pl.cli.queue import queue_parser
 from estitchup_pl.cli.report import report_parser
 from estitchup_pl.cli.serve import serve_parser
@@ -64,6 +65,7 @@ def parser_of(topic: str, monkeypatch: pytest.MonkeyPatch) -> argparse.ArgumentP
         "simulate": simulate_parser,
         "labels": labels_parser,
         "monitor": monitor_parser,
+        "predict": predict_parser,
         "queue": queue_parser,
         "report": report_parser,
         "serve": serve_parser,

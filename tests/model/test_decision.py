@@ -51,7 +51,9 @@ def fitted() -> Decision:
     calibrator.fit(logits, labels)
     score.fit(embeddings, labels)
     score.standardize(*rows(1)[:2])
-    return Decision(calibrator, score, 0.5, basis=ThresholdBasis(12, 28, 0.4, 0.6))
+    decision = Decision(calibrator, score, 0.5, basis=ThresholdBasis(12, 28, 0.4, 0.6))
+    decision.learn_sets(logits, labels)
+    return decision
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -121,6 +123,34 @@ def test_a_score_of_one_set_of_logits_sees_the_mean_of_an_ensemble(score: NoneSc
     assert torch.equal(decided.none_scores, alone.none_scores)
 
 
+def test_prediction_sets_are_those_of_the_calibrated_validation_rows() -> None:
+    decision, (_, logits, labels) = fitted(), rows(0)
+    calibrated = sigmoid(logits.double().numpy() / float(decision.calibrator.temperature))
+    known = labels.numpy() != NONE
+    unlikely = np.sort(1 - calibrated[known, labels.numpy()[known]])
+    np.testing.assert_allclose(decision.unlikely, unlikely, atol=1e-6)
+    probabilities = decision(*rows(2)[:2]).probabilities
+    for level in (0.5, 0.8):
+        greatest = unlikely[int(np.ceil((len(unlikely) + 1) * level)) - 1]
+        expected = 1 - probabilities.double().numpy() <= greatest + 1e-7
+        assert np.array_equal(decision.sets(probabilities, level).numpy(), expected)
+        assert 0 < expected.mean() < 1
+    assert bool(decision.sets(probabilities, 0.999).all())
+
+
+def test_without_validation_rows_of_known_classes_there_are_no_sets() -> None:
+    decision = Decision()
+    decision.learn_sets(torch.zeros(2, 3), torch.tensor([NONE, NONE]))
+    with pytest.raises(ConfigError, match="no validation rows have been kept"):
+        decision.sets(torch.zeros(1, 3))
+
+
+@pytest.mark.parametrize("damaged", [torch.tensor([0.2, 1.5]), torch.tensor([math.nan]), "text"])
+def test_damaged_validation_rows_are_no_decision(damaged: object) -> None:
+    with pytest.raises(CheckpointError, match="cannot be used"):
+        Decision.unpack({**Decision().pack(), "unlikely": damaged})
+
+
 @pytest.mark.parametrize("value", [-0.1, 1.01, math.inf, math.nan])
 def test_a_threshold_outside_its_range_is_refused(value: float) -> None:
     decision = Decision()
@@ -144,6 +174,8 @@ def test_it_comes_back_from_a_file_of_plain_values(tmp_path: Path) -> None:
         assert torch.equal(mine, theirs)
     plain = Decision.unpack(Decision().pack())
     assert (plain.calibrator, plain.score, plain.has_threshold) == (None, None, False)
+    assert plain.unlikely is None
+    assert torch.equal(loaded.unlikely, decision.unlikely)
 
 
 def test_what_was_fitted_is_void_on_new_weights_and_what_was_given_stays() -> None:
@@ -156,6 +188,7 @@ def test_what_was_fitted_is_void_on_new_weights_and_what_was_given_stays() -> No
         assert (left.calibrator is not None) == ("calibrator" in given)
         assert (left.score is not None) == ("score" in given)
         assert left.has_threshold == (left.basis is not None) == ("threshold" in given)
+        assert (left.unlikely is not None) == ("threshold" in given)
     assert not Decision().is_fitted
 
 

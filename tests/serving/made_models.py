@@ -67,6 +67,7 @@ def with_decision(
         acceptance = 1 - Decision(calibrator, score)(unseen, model(unseen)).none_scores
     threshold = float(acceptance.median())
     model.decision = Decision(calibrator, score, threshold, basis=ThresholdBasis(30, 170, 0.1, 0.9))
+    model.decision.learn_sets(model(embeddings).detach(), labels)
     return model.eval()
 
 

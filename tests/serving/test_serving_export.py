@@ -76,6 +76,7 @@ def test_a_folder_of_safetensors_decides_as_the_model(tmp_path: Path, number: in
     assert torch.equal(found.confidence, expected.confidence)
     assert torch.equal(found.none_scores, expected.none_scores)
     assert loaded.decision.basis == model.decision.basis
+    assert torch.equal(loaded.decision.sets(found.probabilities), model.decision.sets(expected.probabilities))
     assert not loaded.training
     card = (tmp_path / "model" / "README.md").read_text()
     assert "| none_auroc | 0.9300 |" in card

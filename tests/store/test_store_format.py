@@ -38,9 +38,10 @@ def test_folder_holds_the_files_of_the_format_and_nothing_else(store):
         "rows": 10,
         "rows_per_shard": 4,
         "modalities": {
-            "title": {"dim": 3, "dtype": "float16", "encoder": None, "pooling": None, "revision": None},
-            "image": {"dim": 5, "dtype": "float32", "encoder": None, "pooling": None, "revision": None},
+            "title": {"dim": 3, "dtype": "float16", **dict.fromkeys(("encoder", "pooling", "revision", "recipe"))},
+            "image": {"dim": 5, "dtype": "float32", **dict.fromkeys(("encoder", "pooling", "revision", "recipe"))},
         },
+        "integer_ids": False,
     }
 
 

@@ -12,6 +12,7 @@ from small import STITCH, digits_config, method
 
 from estitchup_pl.data import EmbeddingDataModule, TrialSplit, digits_store
 from estitchup_pl.errors import ConfigError
+from estitchup_pl.functional import nonconformity
 from estitchup_pl.model import EmbeddingClassifier, read_checkpoint
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import StoreLabels
@@ -70,7 +71,10 @@ def test_a_refit_decides_as_the_studys_own_fit_on_these_rows_did(
     assert made.made_of == record.parameters.get("chosen", name)
     assert made.values == record.chosen or name == "Chosen"
     basis = model.decision.basis
-    validated = studied.threshold_predictions(name, 0).labels
+    threshold_rows = studied.threshold_predictions(name, 0)
+    validated = threshold_rows.labels
+    unlikely = nonconformity(threshold_rows.probabilities, validated)
+    torch.testing.assert_close(model.decision.unlikely, unlikely, atol=3e-3, rtol=0)
     assert basis is not None
     assert (basis.none_rows, basis.known_rows) == (int((validated == -1).sum()), int((validated != -1).sum()))
     assert basis.low is not None

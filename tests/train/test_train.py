@@ -59,8 +59,10 @@ def test_from_a_store_to_predictions_and_on_where_it_stopped(run: Run, tmp_path:
     assert len(checkpoint["trained_on"]["digests"]) == len(labelled)
     assert checkpoint["decision"]["threshold"] is not None
     predict = next(line.split() for line in output.splitlines() if "estitchup predict" in line)
-    status, _, errors = run(*predict[1:], "--predictions.path", "new.parquet", "--trainer.accelerator", "cpu")
+    status, said, errors = run(*predict[1:], "--out", "new.parquet", "--accelerator", "cpu")
     assert status == 0, errors
+    assert errors == ""
+    assert said.startswith("10 items: ")
     assert len(pq.read_table(tmp_path / "new.parquet")) == 10
     study = yaml.safe_load((tmp_path / "model" / "study.yaml").read_text())
     assert study["split"]["class_path"].endswith("FoldSplit")
@@ -109,12 +111,47 @@ def test_from_a_dirty_catalogue_to_predictions(run: Run, tmp_path: Path) -> None
     assert encoder["file"]["encoder"] == "test_efficientnet"
     data = EmbeddingDataModule(str(tmp_path / "model" / "store"), predict_rows="unlabelled")
     assert data.store.column("id").take(pa.array(data.labels.unlabelled)).to_pylist() == ["63"]
+    decide_about_new_products(run, tmp_path)
     recipe = yaml.safe_load((tmp_path / "model" / "embed.yaml").read_text())
     assert recipe["modalities"]["name"]["column"] == "name"
     assert recipe["modalities"]["file"]["root"] == "images"
     status, _, errors = run(*call[:3], "categry", *call[4:], *options[:-4])
     assert status == 2
     assert "no column 'categry'; did you mean 'category'?" in errors
+
+
+def decide_about_new_products(run: Run, folder: Path) -> None:
+    """By one command, from a table with a broken picture, a missing one, an empty text and nothing at all."""
+    (folder / "images" / "70.jpg").write_bytes(picture(70, form="JPEG"))
+    (folder / "images" / "71.jpg").write_bytes(b"no picture")
+    (folder / "new.csv").write_text("id,name,file\n3,ddd,3.jpg\n70,aaa,70.jpg\n71,bbb,71.jpg\n72,,72.jpg\n73,,\n")
+    call = ("predict", "--ckpt_path", "model/model.ckpt", "--items", "new.csv", "--accelerator", "cpu")
+    status, output, errors = run(*call, "--out", "decisions.parquet")
+    assert status == 0, errors
+    assert output.startswith("5 items: ")
+    assert "2 not decided" in output
+    assert "1 decided without some modality" in output
+    assert "file: decisions.parquet" in output
+    assert "estitchup queue --store decisions.store --ckpt_path model/model.ckpt" in output
+    for noise in ("GPU available", "litlogger", "Tip", "Params", "HPU"):
+        assert noise not in output + errors
+    rows = pq.read_table(folder / "decisions.parquet").to_pylist()
+    assert [row["id"] for row in rows] == [3, 70, 71, 72, 73]
+    assert [row["trained_on"] for row in rows] == [True, False, False, False, False]
+    assert [row["predicted"] is None for row in rows] == [False, False, False, True, True]
+    assert [row["prediction_set"] is None for row in rows] == [False, False, False, True, True]
+    assert rows[0]["problem"] is rows[1]["problem"] is None
+    assert "cannot identify image file" in rows[2]["problem"]
+    assert rows[3]["problem"].startswith("name: nothing there; file: missing file")
+    assert rows[4]["problem"] == "name: nothing there; file: nothing there"
+    model = EmbeddingClassifier.load_from_checkpoint(folder / "model" / "model.ckpt")
+    store = EmbeddingStore.open(folder / "decisions.store")
+    said = model.predict({name: store.gather([0, 1, 2], [name]) for name in model.modalities})
+    assert [row["predicted"] for row in rows[:3]] == said.predicted
+    np.testing.assert_allclose([row["confidence"] for row in rows[:3]], said.confidence, rtol=1e-5)
+    status, _, errors = run(*call, "--out", "decisions.parquet")
+    assert status == 2
+    assert errors == "error: decisions.parquet exists: choose another file, or replace it with --overwrite\n"
 
 
 def test_wrong_calls_are_told_before_anything_is_written(tmp_path: Path) -> None:
