@@ -12,19 +12,16 @@ A shard that is there is whole, and so is its note: that is all a killed run nee
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from estitchup_pl.embed.staging import Digests
-from estitchup_pl.errors import StoreError
-from estitchup_pl.store import shard_path
-from estitchup_pl.store.files import atomic_path, read_table
+from estitchup_pl.errors import DataError, StoreError
+from estitchup_pl.store import sealed, shard_path
 
 WORK_NAME: Final = ".embedding"
 STATE_NAME: Final = "embed.json"
@@ -98,10 +95,8 @@ class EmbedState:
 
     def write(self, folder: Path, digests: Digests) -> None:
         """Write the state and the digests of the inputs; the state last."""
-        with atomic_path(folder / DIGESTS_NAME) as temporary:
-            pq.write_table(pa.table(digests), temporary)
-        with atomic_path(folder / STATE_NAME) as temporary:
-            temporary.write_text(json.dumps({"version": _VERSION, **asdict(self)}, indent=2) + "\n", "utf-8")
+        sealed.write_table(folder / DIGESTS_NAME, pa.table(digests))
+        sealed.write_json(folder / STATE_NAME, {"version": _VERSION, **asdict(self)})
 
     @classmethod
     def read(cls, folder: Path) -> EmbedState:
@@ -112,11 +107,11 @@ class EmbedState:
         """
         path = folder / STATE_NAME
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = sealed.read_json(path)
             if content.pop("version") != _VERSION:
                 raise ValueError("written by another version of estitchup_pl")
             return cls(**content)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise StoreError(
                 f"{path}: damaged ({error}). Run again with --restart to embed everything anew."
             ) from error
@@ -128,7 +123,10 @@ def read_digests(folder: Path) -> Digests:
     Raises:
         StoreError: If it is damaged.
     """
-    table = read_table(folder / DIGESTS_NAME)
+    try:
+        table = sealed.read_table(folder / DIGESTS_NAME)
+    except (OSError, DataError) as error:
+        raise StoreError(f"{error}. Run again with --restart to embed everything anew.") from error
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
@@ -159,8 +157,7 @@ class Note:
 
     def write(self, work: Path, unit: Unit) -> None:
         """Write the note of a unit, whole or not at all."""
-        with atomic_path(_note_path(work, unit)) as temporary:
-            temporary.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        sealed.write_json(_note_path(work, unit), asdict(self))
 
     @classmethod
     def read(cls, work: Path, unit: Unit) -> Note:
@@ -171,11 +168,9 @@ class Note:
         """
         path = _note_path(work, unit)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            content["missing"] = [int(row) for row in content["missing"]]
-            content["failed"] = [(int(row), str(reason)) for row, reason in content["failed"]]
-            return cls(**content)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            content = sealed.read_json(path)
+            return cls(**{**content, "failed": [(row, reason) for row, reason in content["failed"]]})
+        except (OSError, ValueError, TypeError, KeyError) as error:
             shard = shard_path(work, unit.modality, unit.shard)
             raise StoreError(f"{path}: damaged ({error}). Remove {shard} and run the same command again.") from error
 

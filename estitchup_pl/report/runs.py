@@ -164,13 +164,7 @@ def _read_run(folder: StudyFolder, method: str, trial: int) -> Run:
 def _read_values(
     folder: StudyFolder, methods: tuple[str, ...], trials: tuple[int, ...]
 ) -> dict[str, dict[str, Floats]]:
-    try:
-        table = folder.results()
-    except FileNotFoundError:
-        raise DataError(
-            f"{folder.path / 'results.parquet'}: not there, so the study has not come to its end; "
-            "run `estitchup study` with the same --out to go on"
-        ) from None
+    table = folder.results()
     values: dict[str, dict[str, Floats]] = {method: {} for method in methods}
     for result in table.filter(pc.equal(table["split"], "test")).to_pylist():
         if result["method"] in values and result["trial"] in trials:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
+from argparse import ArgumentError
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from lightning.pytorch.cli import instantiate_module
 from torch import Tensor
 
 from estitchup_pl import __version__
 from estitchup_pl.errors import CheckpointError, ConfigError
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.model.decision import Decision
+from estitchup_pl.model.named_classes import only_known_classes
 from estitchup_pl.model.packing import check_finite
 from estitchup_pl.optional import require
 from estitchup_pl.serving.card import model_card
-from estitchup_pl.store.files import atomic_path
+from estitchup_pl.store import sealed
+from estitchup_pl.store.files import atomic_path, digest_file
 
 CONFIG_NAME: Final = "config.json"
 WEIGHTS_NAME: Final = "model.safetensors"
@@ -62,8 +65,7 @@ def save_pretrained(model: EmbeddingClassifier, folder: Path | str, metrics: Map
         safetensors.save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, temporary)
     with atomic_path(folder / CARD_NAME) as temporary:
         temporary.write_text(model_card(model, metrics or {}), encoding="utf-8")
-    with atomic_path(folder / CONFIG_NAME) as temporary:
-        temporary.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    sealed.write_json(folder / CONFIG_NAME, {**config, "weights": digest_file(folder / WEIGHTS_NAME)})
 
 
 def from_pretrained(place: Path | str, **kwargs: Any) -> EmbeddingClassifier:
@@ -74,27 +76,38 @@ def from_pretrained(place: Path | str, **kwargs: Any) -> EmbeddingClassifier:
         kwargs: Arguments of the classifier that the folder does not hold: a ``network`` of one's own.
 
     Raises:
-        CheckpointError: If a file is missing or damaged, or holds another network.
+        CheckpointError: If a file is missing or damaged, or holds another network, or names a class that is neither
+            of this package nor imported already.
         ConfigError: If the extra ``hub`` is not installed.
     """
     safetensors = require("safetensors.torch", "hub", "the Hugging Face layout")
     damaged = require("safetensors", "hub", "the Hugging Face layout").SafetensorError
     folder = Path(place) if Path(place).is_dir() else _download(str(place))
     try:
-        config = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        config = sealed.read_json(folder / CONFIG_NAME)
+        if config["weights"] != digest_file(folder / WEIGHTS_NAME):
+            raise CheckpointError(f"{WEIGHTS_NAME} is not the one that {CONFIG_NAME} was written with: export again")
         weights = safetensors.load_file(folder / WEIGHTS_NAME)
         if config["format"] != FORMAT:
             raise CheckpointError(f"{folder}: format {config['format']!r}, this version reads format {FORMAT}")
-        model = EmbeddingClassifier(**{**config["hyper_parameters"], **kwargs})
+        model = _made({**config["hyper_parameters"], **kwargs})
         model.configure_model()
         check_finite(weights)
         model.decision = Decision.unpack(_with_states(config["decision"], weights))
         model.load_state_dict({**weights, **model.decision.state_dict(prefix="decision.")})
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, damaged) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ArgumentError, damaged) as error:
         raise CheckpointError(
             f"{folder}: not a model that save_pretrained wrote, damaged, or one of another network ({error})"
         ) from error
     return model.eval()
+
+
+def _made(hparams: dict[str, Any]) -> EmbeddingClassifier:
+    """The classifier of hyperparameters, made from its description where a command or a study has left one."""
+    with only_known_classes(hparams):
+        if hparams.pop("_instantiator", None) is None:
+            return EmbeddingClassifier(**hparams)
+        return instantiate_module(EmbeddingClassifier, hparams)
 
 
 def push_to_hub(

@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from estitchup_pl.errors import DataError, StoreError
 from estitchup_pl.locking import locked_folder
-from estitchup_pl.store import EmbeddingStore
-from estitchup_pl.store.files import atomic_path
+from estitchup_pl.store import EmbeddingStore, sealed
 from estitchup_pl.store.relabeling import write_labels
 from estitchup_pl.store.swap import finish_swap_of_another
 
@@ -169,13 +167,13 @@ def _write(path: Path, change: LabelChange) -> None:
     columns = [list(change.before), list(change.before.values()), list(change.after.values())]
     metadata = {"when": change.when, "source": change.source}
     table = pa.Table.from_arrays([pa.array(column, pa.string()) for column in columns], schema=_SCHEMA)
-    with atomic_path(path / HISTORY_NAME / f"{change.number:05d}.parquet") as temporary:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary)
+    file = path / HISTORY_NAME / f"{change.number:05d}.parquet"
+    sealed.write_table(file, table.replace_schema_metadata(metadata))
 
 
 def _read(file: Path) -> LabelChange:
     try:
-        table = pq.read_table(file, schema=None)
+        table = sealed.read_table(file)
         facts = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         ids, before, after = (table[name].to_pylist() for name in _SCHEMA.names)
         return LabelChange(
@@ -185,5 +183,5 @@ def _read(file: Path) -> LabelChange:
             dict(zip(ids, before, strict=True)),
             dict(zip(ids, after, strict=True)),
         )
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise StoreError(f"{file}: no change of labels, or damaged ({error}); move it out of the folder") from error

@@ -18,32 +18,33 @@
 
 Every figure that a study reports is computed from the logits as they are stored, so it can be computed again. All
 logits of a trial have the classes of its final fit, in one order; those of a class that a threshold split has held out
-are minus infinity. Empty logits stand for a fit that has diverged. Each file is written by one fit alone, and is there
-whole or not at all, so several processes can fill one folder.
+are minus infinity. Empty logits stand for a fit that has diverged. Each file is written by one fit alone, is there
+whole or not at all, so several processes can fill one folder, and holds a digest of itself, so what is read is what was
+written (:mod:`estitchup_pl.store.sealed`).
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.errors import DataError
-from estitchup_pl.store.files import atomic_path, write_npy
+from estitchup_pl.store import sealed
 
-FORMAT: Final = 3
+Content = TypeVar("Content")
+
+FORMAT: Final = 4
 _ANEW: Final = "`estitchup study` with the same --out makes anew what is missing or damaged"
 RESULT_SCHEMA: Final = pa.schema(
     {
@@ -136,6 +137,22 @@ def stored_probabilities(logits: npt.NDArray[np.float16]) -> Tensor:
     return torch.from_numpy(logits.astype(np.float32)).sigmoid()
 
 
+def _read(read: Callable[[Path], Content], path: Path) -> Content | None:
+    """What a file holds, or ``None`` where there is none."""
+    try:
+        return read(path)
+    except FileNotFoundError:
+        return None
+    except DataError as error:
+        raise DataError(f"{error}; {_ANEW}") from error
+
+
+def _there(path: Path, content: Content | None) -> Content:
+    if content is None:
+        raise DataError(f"{path}: not there; {_ANEW}")
+    return content
+
+
 class StudyFolder:
     """The folder of a study.
 
@@ -159,11 +176,14 @@ class StudyFolder:
         """
         path = self.path / "study.json"
         try:
-            header: dict[str, Any] = json.loads(path.read_text())
+            header = sealed.read_json(path)
         except FileNotFoundError:
             raise DataError(f"{path}: not there, so this is no study's folder; expected what --out named") from None
-        except ValueError as error:
-            raise DataError(f"{path}: not JSON ({error}); run the study again") from error
+        except DataError as error:
+            raise DataError(
+                f"{error}. It says what the runs beside it were made with: restore it from a copy, or, if you are sure "
+                "of the configuration, remove it, and run `estitchup study` with that configuration and the same --out"
+            ) from error
         if header.get("format") != FORMAT:
             raise DataError(f"{path}: format {header.get('format')!r}, this version reads format {FORMAT}")
         return header
@@ -171,30 +191,36 @@ class StudyFolder:
     def write_header(self, header: dict[str, Any]) -> None:
         """Write ``study.json``."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with atomic_path(self.path / "study.json") as temporary:
-            temporary.write_text(json.dumps({"format": FORMAT, **header}, indent=1) + "\n")
+        sealed.write_json(self.path / "study.json", {"format": FORMAT, **header})
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write a table under this name, such as ``results.parquet``."""
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            pq.write_table(table, temporary)
+        sealed.write_table(self.path / name, table)
 
     def trial(self, trial: int) -> pa.Table:
         """Rows of a trial: ``row``, ``id``, ``label``, ``part`` (train, test), and its part in each threshold split.
 
         The latter are called ``threshold_part_0`` and so on (fit, val, null).
-        """
-        return pq.read_table(self.path / f"trials/{trial}.parquet")
 
-    def has_trial(self, trial: int) -> bool:
-        """Whether the rows of a trial are written down."""
-        return (self.path / f"trials/{trial}.parquet").exists()
+        Raises:
+            DataError: If they are damaged or not there.
+        """
+        path = self.path / f"trials/{trial}.parquet"
+        return _there(path, _read(sealed.read_table, path))
 
     def results(self) -> pa.Table:
-        """All results, see :data:`RESULT_SCHEMA`."""
-        return pq.read_table(self.path / "results.parquet")
+        """All results, see :data:`RESULT_SCHEMA`.
+
+        Raises:
+            DataError: If they are damaged, or the study has not come to its end.
+        """
+        table = _read(sealed.read_table, path := self.path / "results.parquet")
+        if table is None:
+            raise DataError(
+                f"{path}: not there, so the study has not come to its end; run `estitchup study` with the same --out "
+                "to go on"
+            )
+        return table
 
     def run_path(self, method: str, trial: int) -> Path:
         """Folder of a run."""
@@ -213,15 +239,13 @@ class StudyFolder:
     ) -> None:
         """Write a run, its record last."""
         path = self.run_path(record.method, record.trial)
-        path.mkdir(parents=True, exist_ok=True)
         files = {f"threshold/{repeat}": values for repeat, values in enumerate(threshold_logits)}
         files |= {} if logits is None else {"logits": logits}
         for name, values in files.items():
             self.write_logits(record.method, record.trial, name, values)
         if curve is not None:
             self.write_curve(record.method, record.trial, curve)
-        with atomic_path(path / "run.json") as temporary:
-            temporary.write_text(json.dumps(asdict(record), indent=1) + "\n")
+        sealed.write_json(path / "run.json", asdict(record))
 
     def write_curve(self, method: str, trial: int, curve: pa.Table) -> None:
         """Write the accuracies in the course of a run's training."""
@@ -246,42 +270,26 @@ class StudyFolder:
     def write_arrays(self, method: str, trial: int, name: str, arrays: Mapping[str, Tensor]) -> None:
         """Write arrays of any type by their names."""
         path = self.run_path(method, trial) / f"{name}.npz"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            named: dict[str, Any] = {key: value.numpy() for key, value in arrays.items()}
-            np.savez(file, **named)
+        sealed.write_arrays(path, {key: value.numpy() for key, value in arrays.items()})
 
     def read_arrays(self, method: str, trial: int, name: str) -> dict[str, Tensor]:
         """Arrays that :meth:`write_arrays` wrote; none if it did not."""
-        path = self.run_path(method, trial) / f"{name}.npz"
-        if not path.exists():
-            return {}
-        with np.load(path) as arrays:
-            return {key: torch.from_numpy(arrays[key]) for key in arrays}
+        arrays = _read(sealed.read_arrays, self.run_path(method, trial) / f"{name}.npz") or {}
+        return {key: torch.from_numpy(array) for key, array in arrays.items()}
 
     def _write_array(self, method: str, trial: int, name: str, array: npt.NDArray[Any]) -> None:
-        path = self.run_path(method, trial) / f"{name}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_npy(path, array.shape, array.dtype, [array])  # numpy's own way says nothing of a disk that is full
+        sealed.write_array(self.run_path(method, trial) / f"{name}.npy", array)
 
     def _read_array(self, method: str, trial: int, name: str) -> npt.NDArray[Any] | None:
-        path = self.run_path(method, trial) / f"{name}.npy"
-        try:
-            return np.load(path) if path.exists() else None
-        except (ValueError, EOFError, OSError) as error:
-            raise DataError(f"{path}: damaged ({error}); {_ANEW}") from error
+        return _read(sealed.read_array, self.run_path(method, trial) / f"{name}.npy")
 
-    def write_note(self, method: str, trial: int, name: str, content: Any) -> None:
+    def write_note(self, method: str, trial: int, name: str, content: Mapping[str, Any]) -> None:
         """Write what a stage of a run has found, such as ``selection`` or ``threshold``."""
-        path = self.run_path(method, trial) / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n")
+        sealed.write_json(self.run_path(method, trial) / f"{name}.json", content)
 
-    def read_note(self, method: str, trial: int, name: str) -> Any:
+    def read_note(self, method: str, trial: int, name: str) -> dict[str, Any] | None:
         """What :meth:`write_note` wrote, or ``None``."""
-        path = self.run_path(method, trial) / f"{name}.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return _read(sealed.read_json, self.run_path(method, trial) / f"{name}.json")
 
     def record(self, method: str, trial: int) -> RunRecord:
         """Record of a finished run.
@@ -290,18 +298,14 @@ class StudyFolder:
             DataError: If it cannot be read.
         """
         path = self.run_path(method, trial) / "run.json"
-        try:
-            return RunRecord(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise DataError(f"{path}: {error}; {_ANEW}") from error
+        return RunRecord(**_there(path, _read(sealed.read_json, path)))
 
     def curve(self, method: str, trial: int) -> pa.Table | None:
         """``epoch``, ``accuracy``, ``accuracy_id``, ``accuracy_none`` (at the run's intersection threshold).
 
         ``None`` for a method that is not trained over epochs.
         """
-        path = self.run_path(method, trial) / "curve.parquet"
-        return pq.read_table(path) if path.exists() else None
+        return _read(sealed.read_table, self.run_path(method, trial) / "curve.parquet")
 
     def predictions(self, method: str, trial: int) -> RunPredictions:
         """Predictions of a run's final fit on the test rows of its trial."""
@@ -340,11 +344,9 @@ class StudyFolder:
         table = table.filter(pc.equal(table[column], part))
         position = {label: index for index, label in enumerate(record.class_names) if label in known}
         labels = [position.get(label, NONE) for label in table["label"].to_pylist()]
-        kept = self.read_logits(record.method, record.trial, logits)
+        path = self.run_path(record.method, record.trial) / f"{logits}.npy"
+        kept = _there(path, self.read_logits(record.method, record.trial, logits))
         none_scores = self.read_scores(record.method, record.trial, scores)
-        if kept is None:
-            path = self.run_path(record.method, record.trial) / f"{logits}.npy"
-            raise DataError(f"{path}: not there; {_ANEW}")
         return RunPredictions(
             table["row"].to_numpy(),
             table["id"].combine_chunks(),

@@ -29,6 +29,7 @@ from estitchup_pl.study.driver import run_stage
 from estitchup_pl.study.final import FinalFits
 from estitchup_pl.study.folder import StudyFolder
 from estitchup_pl.study.methods import FittedMethod, Model, NetworkMethod, RowsMethod, TrainingRows
+from estitchup_pl.study.repairing import remove_damaged
 from estitchup_pl.study.resuming import check_unchanged
 from estitchup_pl.study.selection import Selection
 from estitchup_pl.study.stage import Job, Reporter, silent
@@ -144,6 +145,7 @@ def _learn(config: StudyConfig, folder: StudyFolder, method: str, report: Report
     check_unchanged(folder, config)
     study = Study(config, folder)
     study.check()
+    remove_damaged(folder)
     folder.write_header(study.header())
     with Crew(config) as crew:
         for stage in (Selection(), Thresholds()):

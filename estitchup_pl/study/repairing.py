@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import tokenize
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from lightning.pytorch.utilities import rank_zero_warn
 
+from estitchup_pl.errors import CheckpointError, DataError
+from estitchup_pl.model.checkpoints import read_checkpoint
+from estitchup_pl.store import sealed
 from estitchup_pl.study.folder import StudyFolder
 
-_UNREADABLE: Final = (
-    ValueError,  # JSON, an array's header, fewer bytes than it says
-    OSError,
-    EOFError,
-    KeyError,
-    SyntaxError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    pa.ArrowException,
-)
-"""What numpy, JSON and pyarrow raise for damaged files."""
+_READ: Final[Mapping[str, Callable[[Path], Any]]] = {
+    ".json": sealed.read_json,
+    ".npy": sealed.read_array,
+    ".npz": sealed.read_arrays,
+    ".parquet": sealed.read_table,
+    ".ckpt": read_checkpoint,
+}
+"""What reads a file of a study, by the end of its name."""
 
 
 def remove_damaged(folder: StudyFolder) -> None:
-    """Remove every file of a run that cannot be read, and what was made of it, so that the study makes it anew.
+    """Remove every file of a run that is damaged, and what was made of it, so that the study makes it anew.
 
     A final fit whose curve is damaged is fitted again; thresholds are found again where validation logits were lost.
-    What cannot be seen is a changed number in an array that is otherwise whole.
 
     Args:
         folder: The study's folder.
@@ -51,19 +44,11 @@ def remove_damaged(folder: StudyFolder) -> None:
         rank_zero_warn(f"{folder.path}: {len(damaged)} damaged files are made anew: {names}")
 
 
-def is_readable(path: Path) -> bool:
-    """Whether a file of a study can be read: its structure, not each of its numbers."""
+def is_whole(path: Path) -> bool:
+    """Whether a file of a study holds what was written to it."""
     try:
-        if path.suffix == ".json":
-            return isinstance(json.loads(path.read_bytes()), dict)
-        if path.suffix == ".npy":
-            return np.load(path, mmap_mode="r").dtype.kind == "f" if path.stat().st_size else False
-        if path.suffix == ".npz":
-            with path.open("rb") as file, np.load(file) as arrays:  # numpy leaves a damaged file open that it opened
-                return all(arrays[name] is not None for name in arrays)
-        if path.suffix == ".parquet":
-            pq.read_table(path)
-    except _UNREADABLE:
+        _READ.get(path.suffix, Path.stat)(path)
+    except (DataError, CheckpointError):
         return False
     return True
 
@@ -72,4 +57,4 @@ def _damaged(runs: Path) -> Iterator[tuple[Path, Path]]:
     """Folder of the run and path of each damaged file."""
     for run in runs.glob("*/*"):
         files = (path for path in sorted(run.rglob("*")) if path.is_file())
-        yield from ((run, path) for path in files if not is_readable(path))
+        yield from ((run, path) for path in files if not is_whole(path))

@@ -11,7 +11,7 @@ import pyarrow as pa
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.folder import StudyFolder, slug
-from estitchup_pl.study.repairing import is_readable
+from estitchup_pl.study.repairing import is_whole
 
 _FREE: Final = {
     "name",
@@ -55,7 +55,7 @@ def write_trials(folder: StudyFolder, tables: Mapping[int, pa.Table]) -> None:
     """
     for trial, table in tables.items():
         path = folder.path / f"trials/{trial}.parquet"
-        if path.exists() and is_readable(path) and not folder.trial(trial).equals(table):
+        if path.exists() and is_whole(path) and not folder.trial(trial).equals(table):
             raise ConfigError(
                 f"the rows of trial {trial} are not those of the runs that are in {folder.path}: the store has "
                 "changed, or the split does not give the same rows each time. Take another --out"

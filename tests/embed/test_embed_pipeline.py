@@ -157,3 +157,7 @@ def test_notes_come_back(tmp_path: Path) -> None:
     unit, note = Unit("a", 1, 4, 6, 8), Note([6], [(7, "why")], 1, 20)
     note.write(tmp_path, unit)
     assert Note.read(tmp_path, unit) == note
+    path = next(tmp_path.rglob("*.json"))
+    path.write_text(path.read_text().replace("7", "5"))
+    with pytest.raises(StoreError, match="does not match its own digest"):
+        Note.read(tmp_path, unit)

@@ -397,8 +397,7 @@ def test_unfinished_and_diverged_methods_are_left_out_by_name(study: StudyFolder
     shutil.copytree(study.path, tmp_path / "copy")
     folder = StudyFolder(tmp_path / "copy")
     (folder.run_path("E-Stitchup", 1) / "run.json").unlink()
-    record = folder.run_path(SOFT, 2) / "run.json"
-    record.write_text(record.read_text().replace('"diverged": false', '"diverged": true'))
+    folder.write_run(replace(folder.record(SOFT, 2), diverged=True))
     tables = study_tables(folder)
     assert tables.methods == ("Control",)
     assert tables.left_out == {"E-Stitchup": "not finished in trial 1", SOFT: "diverged in trial 2"}

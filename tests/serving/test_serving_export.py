@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +23,11 @@ from made_models import (
 )
 from torch import Tensor, nn
 
-from estitchup_pl import EmbeddingClassifier
+from estitchup_pl import EmbeddingClassifier, EmbeddingMLP
 from estitchup_pl.batch import NONE
 from estitchup_pl.errors import CheckpointError, ConfigError
 from estitchup_pl.model import calibrators
+from estitchup_pl.model.saving import described
 from estitchup_pl.serving import Deployed, export_onnx, from_pretrained, save_pretrained
 
 
@@ -125,6 +128,51 @@ def test_a_damaged_folder_is_told(tmp_path: Path) -> None:
     weights.unlink()
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         from_pretrained(tmp_path)
+
+
+def test_a_model_of_a_command_comes_back(tmp_path: Path) -> None:
+    network = {"class_path": "estitchup_pl.EmbeddingMLP", "init_args": {"hidden": [5]}}
+    model = EmbeddingClassifier(network=partial(EmbeddingMLP, hidden=(5,)), class_names=CLASSES, modalities=MODALITIES)
+    model.configure_model()
+    described(model, {"class_path": "estitchup_pl.EmbeddingClassifier", "init_args": {"network": network}})
+    save_pretrained(model.eval(), tmp_path)
+    again = from_pretrained(tmp_path)
+    queries = dict(zip(MODALITIES, rows(7, 1).split(list(MODALITIES.values()), dim=1), strict=True))
+    torch.testing.assert_close(again.predict_proba(queries), model.predict_proba(queries), rtol=0, atol=0)
+
+
+def test_a_folder_imports_nothing_that_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "evil_module.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    model = fitted()
+    model.hparams["network"] = {"class_path": "evil_module.Net"}
+    model.hparams["_instantiator"] = "evil_module.make"
+    save_pretrained(model, tmp_path / "folder")
+    with pytest.raises(CheckpointError, match="nothing is imported on a checkpoint's word"):
+        from_pretrained(tmp_path / "folder")
+
+
+def test_a_changed_bit_of_a_folder_is_told(tmp_path: Path) -> None:
+    save_pretrained(fitted(), tmp_path)
+    for name in ("model.safetensors", "config.json"):
+        kept = (tmp_path / name).read_bytes()
+        at = kept.index(b"threshold") + 13 if name == "config.json" else len(kept) - 3
+        (tmp_path / name).write_bytes(kept[:at] + bytes([kept[at] ^ 1]) + kept[at + 1 :])
+        with pytest.raises(CheckpointError, match="damaged"):
+            from_pretrained(tmp_path)
+        (tmp_path / name).write_bytes(kept)
+    from_pretrained(tmp_path)
+
+
+def test_weights_of_one_export_are_not_taken_with_the_threshold_of_another(tmp_path: Path) -> None:
+    model = fitted()
+    save_pretrained(model, tmp_path / "older")
+    with torch.no_grad():
+        next(model.parameters()).mul_(2)
+    save_pretrained(model, tmp_path / "newer")
+    shutil.copy(tmp_path / "newer/model.safetensors", tmp_path / "older")  # as a kill between the two files leaves it
+    with pytest.raises(CheckpointError, match=r"not the one that config\.json was written with: export again"):
+        from_pretrained(tmp_path / "older")
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:

@@ -125,6 +125,24 @@ def test_another_command_on_the_folder_is_told(path: Path) -> None:
         apply_labels(path, {"b": "shoe"}, "one")
 
 
+def test_a_changed_label_in_the_history_is_noticed_before_it_is_taken_back(path: Path) -> None:
+    apply_labels(path, {"a": "shoe"}, "one")
+    file = path / HISTORY_NAME / "00001.parquet"
+    content = file.read_bytes()
+    assert content.count(b"hat") >= 1
+    file.write_bytes(content.replace(b"hat", b"cat"))
+    with pytest.raises(StoreError, match=r"00001\.parquet: .*does not match its own digest"):
+        undo(path)
+    assert labels(path) == ["shoe", None, "hat", None]
+
+
+def test_a_damaged_table_is_not_written_anew_with_a_digest_that_fits_it(path: Path) -> None:
+    items = path / "items.parquet"
+    items.write_bytes(items.read_bytes().replace(b"hat", b"cat"))
+    with pytest.raises(StoreError, match=r"items\.parquet: changed since it was written"):
+        apply_labels(path, {"b": "shoe"}, "one")
+
+
 def test_a_damaged_history_is_named(path: Path) -> None:
     apply_labels(path, {"b": "shoe"}, "one")
     (path / HISTORY_NAME / "00001.parquet").write_bytes(b"PAR1")

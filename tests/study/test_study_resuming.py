@@ -139,7 +139,17 @@ def test_a_study_killed_before_its_logits_are_joined_goes_on_without_a_fit(
         ("Sum/0/learnt.npz", 0),
     ],
 )
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"\x00" * len(data)])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"\x00" * len(data),
+        lambda data: (
+            data[: 2 * len(data) // 3] + bytes([data[2 * len(data) // 3] ^ 1]) + data[2 * len(data) // 3 + 1 :]
+        ),
+    ],
+    ids=["half", "zeros", "a bit"],
+)
 def test_a_damaged_file_is_told_and_made_anew(name: str, again: int, damage, tmp_path: Path, whole: Path, monkeypatch):
     shutil.copytree(whole, tmp_path / "study")
     method_name, rest = name.split("/", 1)
@@ -156,6 +166,29 @@ def test_a_damaged_file_is_told_and_made_anew(name: str, again: int, damage, tmp
     assert results(folder) == results(StudyFolder(whole))
     if path.suffix != ".npz":  # which holds the time
         assert path.read_bytes() == kept
+
+
+def test_a_damaged_table_of_a_trial_or_of_results_is_told_and_made_anew(tmp_path: Path, whole: Path):
+    folder = StudyFolder(shutil.copytree(whole, tmp_path / "study"))
+    for name, read in (("trials/0.parquet", lambda: folder.trial(0)), ("results.parquet", folder.results)):
+        kept = (folder.path / name).read_bytes()
+        (folder.path / name).write_bytes(kept.replace(b"E-Stitchup", b"E-Stitchdn").replace(b"train", b"trail"))
+        with pytest.raises(DataError, match=rf"{name}: damaged .*makes anew"):
+            read()
+        finish(sum_config(), folder.path)
+        assert (folder.path / name).read_bytes() == kept
+
+
+def test_a_damaged_header_says_how_to_go_on(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = StudyFolder(shutil.copytree(whole, tmp_path / "study"))
+    path = folder.path / "study.json"
+    path.write_text(path.read_text().replace('"epochs": 2', '"epochs": 3'))
+    with pytest.raises(DataError, match=r"study\.json: damaged .* restore it from a copy, or, .* remove it"):
+        finish(sum_config(), folder.path)
+    path.unlink()
+    fits = Fits(monkeypatch)
+    assert results(finish(sum_config(), folder.path)) == results(StudyFolder(whole))
+    assert fits.names == []
 
 
 def sum_config() -> StudyConfig:
