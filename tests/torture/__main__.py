@@ -1,19 +1,19 @@
 """``make torture``: attacks every part, and counts what came out.
 
-python tests/torture [PART ...] [--scale 1.0] [--seed 0] [--folder DIR]
+python tests/torture [PART ...] [--scale 1.0] [--seed 0] [--jobs 2] [--only KIND ...] [--folder DIR]
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
-import itertools
+import json
 import os
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -23,8 +23,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "embed"), str(HERE.parent / "study")]
 warnings.simplefilter("ignore")
 
-from children import Outcome  # noqa: E402
-from parts import PARTS  # noqa: E402
+from children import fork  # noqa: E402
+from commands_at_work import checkpoint  # noqa: E402
+from parts import PARTS, Kind  # noqa: E402
+
+Counts = collections.Counter[str]
 
 
 def main() -> int:
@@ -33,33 +36,51 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="parts to run; all by default")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the cases")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="kinds that run at a time")
+    parser.add_argument("--only", nargs="+", default=[""], help="kinds whose names hold one of these")
     parser.add_argument("--folder", type=Path, default=None, help="where to work; a temporary one by default")
     options = parser.parse_args()
-    failed = 0
     with tempfile.TemporaryDirectory(prefix="torture-") as temporary:
-        for name in options.parts or PARTS:
-            folder = (options.folder or Path(temporary)) / name
-            folder.mkdir(parents=True, exist_ok=True)
-            failed += _report(name, PARTS[name](options.scale, options.seed, folder))
+        failed = sum(
+            _part(name, (options.folder or Path(temporary)) / name, options) for name in options.parts or PARTS
+        )
     print("everything ended as it should" if not failed else f"{failed} cases ended as they must not")
     return int(failed > 0)
 
 
-def _report(part: str, outcomes: Iterator[tuple[str, Outcome]]) -> int:
-    """Print what came out, a line for each kind of case as it is done; return how many must not have ended so."""
-    began, total = time.monotonic(), collections.Counter[str]()
-    for kind, cases in itertools.groupby(outcomes, key=lambda pair: pair[0]):
-        verdicts = collections.Counter[str]()
-        for _, outcome in cases:
-            verdicts[outcome.verdict] += 1
-            if not outcome.allowed:
-                print(f"  {outcome.verdict.upper()}: {outcome.case}: {outcome.detail}", flush=True)
-        print(f"  {kind:<26}" + "".join(f"{verdicts[verdict]:>8} {verdict}" for verdict in verdicts), flush=True)
-        total += verdicts
+def _part(part: str, folder: Path, options: argparse.Namespace) -> int:
+    """Run the kinds of a part side by side; return how many cases must not have ended so."""
+    began, running = time.monotonic(), dict[int, tuple[str, Path]]()
+    waiting = [name for name in PARTS[part] if any(words in name for words in options.only)]
+    if part != "inputs":
+        checkpoint()  # made once, for all
+    total = Counts()
+    while waiting or running:
+        if waiting and len(running) < options.jobs:
+            name = waiting.pop(0)
+            place = folder / name.translate(str.maketrans(" ", "-", ",()"))
+            place.mkdir(parents=True)
+            running[fork(partial(_kind, name, PARTS[part][name], place, options))] = (name, place)
+        else:
+            name, place = running.pop(os.wait()[0])
+            counts = place.with_suffix(".json")
+            total += Counts(json.loads(counts.read_text())) if counts.exists() else Counts({f"{name} broke off": 1})
     failed = total.total() - total["right"] - total["refused"]
     ended = f"{total['right']} right, {total['refused']} refused, {failed} failed"
     print(f"{part}: {total.total()} cases, {ended}, {time.monotonic() - began:.0f} s", flush=True)
     return failed
+
+
+def _kind(name: str, run: Kind, place: Path, options: argparse.Namespace) -> None:
+    """Run the cases of a kind, say what must not be as it comes, and then how they ended."""
+    began, counts = time.monotonic(), Counts()
+    for outcome in run(options.scale, options.seed, place):
+        counts[outcome.verdict] += 1
+        if not outcome.allowed:
+            print(f"  {outcome.verdict.upper()}: {outcome.case}: {outcome.detail}", flush=True)
+    ended = "".join(f"{number:>7} {verdict}" for verdict, number in counts.items())
+    print(f"  {name:<26}{time.monotonic() - began:>7.0f} s{ended}", flush=True)
+    place.with_suffix(".json").write_text(json.dumps(counts))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class Case(NamedTuple):
     run: Callable[[], object]
 
 
-def run_all(cases: Sequence[Case], seconds: float = 60) -> Iterator[Outcome]:
+def run_all(cases: Sequence[Case], seconds: float = 120) -> Iterator[Outcome]:
     """Run cases one after the other in a child, and in a further child after each that ends one."""
     waiting = list(cases)
     while waiting:
@@ -63,7 +63,7 @@ def run_all(cases: Sequence[Case], seconds: float = 60) -> Iterator[Outcome]:
 
 def _in_one_child(cases: Sequence[Case], seconds: float) -> Iterator[Outcome]:
     readable, writable = os.pipe()
-    child = _fork(lambda: _work(cases, writable))
+    child = fork(lambda: _work(cases, writable))
     os.close(writable)
     with os.fdopen(readable) as answers:
         for case in cases:
@@ -115,7 +115,7 @@ def start(
         os.environ.update(environment or {})
         os._exit(int(work() or 0))
 
-    return _fork(inside)
+    return fork(inside)
 
 
 def status_of(child: int, seconds: float) -> int:
@@ -131,7 +131,8 @@ def status_of(child: int, seconds: float) -> int:
     return 1000
 
 
-def _fork(work: Callable[[], object]) -> int:
+def fork(work: Callable[[], object]) -> int:
+    """Do work in a child, which ends with status 0, or 99 and a traceback; return its process id."""
     sys.stdout.flush()
     sys.stderr.flush()
     with warnings.catch_warnings():

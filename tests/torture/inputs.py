@@ -3,60 +3,52 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 from children import Case, Outcome, WrongResultError, run_all
 from damage import damaged
-from readers import READERS, Reader
+from readers import READERS
 
 
-def damaged_inputs(
-    count: int, seed: int, place: Path, names: Sequence[str] = tuple(READERS)
-) -> Iterator[tuple[str, Outcome]]:
-    """Damage samples and read them; yields the reader's name and how each case ended.
+def damaged_inputs(name: str, count: int, seed: int, place: Path) -> Iterator[Outcome]:
+    """Damage samples of a reader and have it read them.
 
     Args:
-        count: Number of inputs, shared among the readers.
+        name: Its name.
+        count: Number of inputs.
         seed: Of the damage.
         place: Folder to work in.
-        names: Readers that take part.
     """
-    total = sum(READERS[name].share for name in names)
-    for name in names:
-        reader = READERS[name]
-        sample = place / name.replace(" ", "-").replace(",", "").strip("()")
-        sample.mkdir(parents=True, exist_ok=True)
-        reader.make(sample)
-        cases = [
-            Case(f"{name}, {seed}, {number}", partial(_one, reader, sample, [seed, number]))
-            for number in range(max(1, round(count * reader.share / total)))
-        ]
-        yield from ((name, outcome) for outcome in run_all(cases))
-        shutil.rmtree(sample)
+    sample = place / "sample"
+    sample.mkdir(parents=True)
+    READERS[name].make(sample)
+    names = (f"{name}, {seed}, {number}" for number in range(count))
+    yield from run_all([Case(each, partial(_one, name, sample, [seed, number])) for number, each in enumerate(names)])
 
 
-def _one(reader: Reader, sample: Path, seed: list[int]) -> None:
-    """Damage one file of a sample (now and then two), read it, and put the file back."""
-    random = np.random.default_rng(seed)
-    files = sorted(path for path in sample.rglob("*") if path.is_file())
-    expected = repr(reader.read(sample)) if reader.exact else None
+def _one(name: str, sample: Path, seed: list[int]) -> None:
+    """Damage one file of a copy of a sample (now and then two), and read it."""
+    random, reader = np.random.default_rng(seed), READERS[name]
+    copy = sample.with_name("copy")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(sample, copy)
+    files = sorted(path for path in copy.glob(reader.damaged) if path.is_file())
     count = min(len(files), 1 + (random.random() < 0.1))
     chosen = [files[at] for at in random.choice(len(files), count, replace=False)]
-    whole = {path: path.read_bytes() for path in chosen}
-    try:
-        for path, content in whole.items():
-            path.unlink()  # whoever has mapped it keeps what it was
-            path.write_bytes(damaged(content, random))
-        found = repr(reader.read(sample))
-        if expected is not None and found != expected:
-            raise WrongResultError(f"{[path.name for path in chosen]}: {_difference(expected, found)}")
-    finally:
-        for path, content in whole.items():
-            path.unlink()
-            path.write_bytes(content)
+    for path in chosen:
+        path.write_bytes(damaged(path.read_bytes(), random))
+    found = repr(reader.read(copy))
+    if reader.exact and found != (expected := _expected(name, sample)):
+        raise WrongResultError(f"{[str(path.relative_to(copy)) for path in chosen]}: {_difference(expected, found)}")
+
+
+@cache
+def _expected(name: str, sample: Path) -> str:
+    whole = shutil.copytree(sample, sample.with_name("whole"), dirs_exist_ok=True)
+    return repr(READERS[name].read(whole))
 
 
 def _difference(expected: str, found: str) -> str:

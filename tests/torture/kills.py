@@ -15,41 +15,36 @@ import numpy as np
 from children import Outcome, WrongResultError, judged, start, status_of
 from commands_at_work import WORK, Work, call, fresh, whole_or_refused
 
-SECONDS = 300
+SECONDS = 1200
+"""What a command may take, beside other work."""
+
 MOVES = ("replace", "rename", "unlink", "rmdir")
 """What a file system is asked for where a command puts something in place."""
 
-SHARES = {"store create": 1.5, "store create (overwrite)": 1.5, "embed": 1.2, "fit": 1.0, "predict": 0.6, "study": 0.7}
 
-
-def kills(count: int, seed: int, place: Path) -> Iterator[tuple[str, Outcome]]:
-    """Kill each command at random moments, every other time on a second file system, where there is one."""
-    places = [place, *_second_file_system(place)]
-    for name, work in WORK.items():
-        expected, seconds = uninterrupted(work, place / "whole")
-        cases = round(count * SHARES[name] / sum(SHARES.values()))
-        for number in range(cases):
-            random = np.random.default_rng([seed, number])
-            folder = places[number % len(places)] / f"kill-{number}"
-            case = partial(_killed_at, work, folder, float(random.uniform(0, seconds)), expected)
-            yield name, Outcome(f"{name}, kill {number}", *judged(case))
-            shutil.rmtree(folder, ignore_errors=True)
+def kills(name: str, count: int, seed: int, place: Path) -> Iterator[Outcome]:
+    """Kill a command at random moments, every other time on a second file system, where there is one."""
+    work, places = WORK[name], [place, *_second_file_system(place)]
+    expected, seconds = uninterrupted(work, place / "whole")
+    for number in range(count):
+        random = np.random.default_rng([seed, number])
+        folder = places[number % len(places)] / f"kill-{number}"
+        case = partial(_killed_at, work, folder, float(random.uniform(0, seconds)), expected)
+        yield Outcome(f"{name}, kill {number}", *judged(case))
+        shutil.rmtree(folder, ignore_errors=True)
     for other in places[1:]:
         other.rmdir()
 
 
-def crash_points(share: float, place: Path) -> Iterator[tuple[str, Outcome]]:
-    """Kill each command before and after each move of a file, or a share of them."""
-    for name, work in WORK.items():
-        expected, _ = uninterrupted(work, place / "whole")
-        moves = _count_moves(work, place / "count")
-        step = max(1, round(1 / share))
-        for point in range(0, 2 * moves, step):
-            case = partial(_killed_within, work, place / "crash", point, expected)
-            yield (
-                f"{name}, moves",
-                Outcome(f"{name}, {'after' if point % 2 else 'before'} move {point // 2}", *judged(case)),
-            )
+def crash_points(name: str, count: int, place: Path) -> Iterator[Outcome]:
+    """Kill a command before and after its moves of files; before or after so many of them, where it makes more."""
+    work = WORK[name]
+    expected, _ = uninterrupted(work, place / "whole")
+    points = 2 * _count_moves(work, place / "count")
+    for point in sorted({round(at) for at in np.linspace(0, points - 1, min(count, points))}):
+        case = partial(_killed_within, work, place / "crash", point, expected)
+        moment = f"{'after' if point % 2 else 'before'} move {point // 2}"
+        yield Outcome(f"{name}, {moment}", *judged(case))
 
 
 def uninterrupted(work: Work, folder: Path) -> tuple[object, float]:

@@ -6,7 +6,6 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -35,14 +34,6 @@ SOFTNESS = (0.0, 0.1, 1.0)
 ROWS, DIM = 64, 5
 
 
-def numerics(scale: float, place: Path) -> Iterator[tuple[str, Outcome]]:
-    """Fits over embeddings, labels and parameters at their edges; metrics, thresholds and mixing likewise."""
-    parts = {"fits": list(_fits(place)), "functions": list(_functions())}
-    for kind, cases in parts.items():
-        for outcome in run_all(cases[:: max(1, round(1 / scale))], seconds=240):
-            yield kind, outcome
-
-
 Embeddings = dict[str, Callable[[np.random.Generator], np.ndarray]]
 
 EMBEDDINGS: Embeddings = {
@@ -67,13 +58,16 @@ UNKNOWN: dict[str, tuple[str, ...]] = {
 }
 
 
-def _fits(place: Path) -> Iterator[Case]:
-    for (rows, make), (labels, label), (unknown, names) in itertools.product(
-        EMBEDDINGS.items(), LABELS.items(), UNKNOWN.items()
-    ):
+def fits_of(name: str) -> Iterator[Case]:
+    """Fits over embeddings of a kind, with every kind of labels."""
+    for (labels, label), (unknown, names) in itertools.product(LABELS.items(), UNKNOWN.items()):
         for scaling in ("none", "l2", "standardize"):
-            parts = partial(_fit, make, label, names, scaling, 1.0, 0.1)
-            yield Case(f"{rows}, {labels}, {unknown}, scaling {scaling}", parts)
+            parts = partial(_fit, EMBEDDINGS[name], label, names, scaling, 1.0, 0.1)
+            yield Case(f"{name}, {labels}, {unknown}, scaling {scaling}", parts)
+
+
+def fits_by_parameters() -> Iterator[Case]:
+    """Fits over parameters of the methods, and one with very many classes."""
     for alpha, softness in itertools.product(ALPHAS, SOFTNESS):
         for name in ("constant", "normal"):
             parts = partial(_fit, EMBEDDINGS[name], LABELS["classes"], (), "none", alpha, softness)
@@ -135,6 +129,13 @@ def _between_0_and_1(values: torch.Tensor) -> None:
         raise WrongResultError(f"values from {values.min()} to {values.max()}")
 
 
+def numerics(name: str, count: int) -> Iterator[Outcome]:
+    """Run at most so many of the cases of a kind, evenly chosen."""
+    cases = list(NUMERICS[name]())
+    chosen = sorted({round(at) for at in np.linspace(0, len(cases) - 1, min(count, len(cases)))})
+    yield from run_all([cases[at] for at in chosen], seconds=240)
+
+
 def _many_classes() -> None:
     classes = 100_000
     names = [f"class-{row}" for row in range(classes)]
@@ -154,7 +155,8 @@ def _many_classes() -> None:
     _check(model)
 
 
-def _functions() -> Iterator[Case]:
+def functions() -> Iterator[Case]:
+    """Metrics, thresholds and mixing."""
     kinds = (torch.float32, torch.float64)
     for alpha, dtype, rows in itertools.product(ALPHAS, kinds, (1, 2, 7)):
         for stitch in (False, True):
@@ -223,3 +225,10 @@ def _threshold(scores: Callable[[], torch.Tensor], labels: Callable[[int, int], 
     threshold = select_threshold(*preds.max(dim=-1), labels(*preds.shape), heuristic)
     if not 0 <= float(threshold) <= 1:
         raise WrongResultError(f"threshold {threshold}")
+
+
+NUMERICS: dict[str, Callable[[], Iterator[Case]]] = {
+    **{f"fits, {name}": partial(fits_of, name) for name in EMBEDDINGS},
+    "fits by parameters": fits_by_parameters,
+    "functions": functions,
+}

@@ -13,16 +13,13 @@ from commands_at_work import WORK, Work, call, fresh
 from kills import SECONDS, uninterrupted
 
 
-def pairs(count: int, seed: int, place: Path) -> Iterator[tuple[str, Outcome]]:
-    """Start each command twice, at times that lie closely together."""
-    for name, work in WORK.items():
-        expected, seconds = uninterrupted(work, place / "whole")
-        for number in range(round(count / len(WORK))):
-            pause = float(np.random.default_rng([seed, number]).uniform(0, seconds / 2)) if number % 3 else 0.0
-            yield (
-                name,
-                Outcome(f"{name}, pair {number}", *judged(partial(_pair, work, place / "pair", pause, expected))),
-            )
+def pairs(name: str, count: int, seed: int, place: Path) -> Iterator[Outcome]:
+    """Start a command twice, at times that lie closely together."""
+    work = WORK[name]
+    expected, seconds = uninterrupted(work, place / "whole")
+    for number in range(count):
+        pause = float(np.random.default_rng([seed, number]).uniform(0, seconds / 2)) if number % 3 else 0.0
+        yield Outcome(f"{name}, pair {number}", *judged(partial(_pair, work, place / "pair", pause, expected)))
 
 
 def _pair(work: Work, folder: Path, pause: float, expected: object) -> None:

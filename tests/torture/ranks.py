@@ -19,16 +19,20 @@ WITHIN = 60
 """Seconds in which the others have to end."""
 
 
-def ranks(count: int, seed: int, place: Path) -> Iterator[tuple[str, Outcome]]:
-    """Fit in one, two and three processes; kill one of them in the middle, the first and others by turns."""
+def fits(processes: int, count: int, seed: int, place: Path) -> Iterator[Outcome]:
+    """Fit in several processes; kill one of them in the middle, the first and others by turns."""
     for number in range(count):
-        if number % 3:
-            case = partial(_killed_embedding, place / f"embed-{number}", 1 + number % 3, number // 3 % (1 + number % 3))
-            yield "embed", Outcome(f"embed, rank {number // 3 % (1 + number % 3)} of {1 + number % 3}", *judged(case))
-        processes, random = 1 + number % 3, np.random.default_rng([seed, number])
-        victim = number // 3 % processes
-        case = partial(_killed_rank, place / str(number), processes, victim, float(random.uniform(0.5, 4)))
-        yield f"{processes} processes", Outcome(f"rank {victim} of {processes}, {number}", *judged(case))
+        victim, after = number % processes, float(np.random.default_rng([seed, number]).uniform(0.5, 4))
+        case = partial(_killed_rank, place / str(number), processes, victim, after)
+        yield Outcome(f"fit, rank {victim} of {processes}, {number}", *judged(case))
+
+
+def embeddings(processes: int, count: int, place: Path) -> Iterator[Outcome]:
+    """Embed in several processes, likewise."""
+    for number in range(count):
+        victim = number % processes
+        case = partial(_killed_embedding, place / str(number), processes, victim)
+        yield Outcome(f"embed, rank {victim} of {processes}, {number}", *judged(case))
 
 
 def _words(processes: int) -> list[str]:

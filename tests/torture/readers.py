@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -15,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from children import WrongResultError, start, status_of
+from small import digits_config, method
 
 from estitchup_pl import EmbeddingClassifier, EmbeddingDataModule, EmbeddingMLP
 from estitchup_pl.cli import given
@@ -22,10 +25,14 @@ from estitchup_pl.cli.study import study_parser
 from estitchup_pl.embed.modality import open_root
 from estitchup_pl.embed.pictures import read_picture
 from estitchup_pl.embed.state import EmbedState, Note, Unit, read_digests
-from estitchup_pl.errors import DataError
+from estitchup_pl.errors import DataError, EstitchupError
 from estitchup_pl.model import read_checkpoint
+from estitchup_pl.report import study_tables
+from estitchup_pl.serving import from_pretrained, save_pretrained
 from estitchup_pl.store import EmbeddingStore, ModalityInfo
+from estitchup_pl.store.label_history import apply_labels, label_history, undo
 from estitchup_pl.store.labels import StoreLabels
+from estitchup_pl.study import StudyConfig, StudyFolder, run_study
 from estitchup_pl.tables import (
     DatasetFolder,
     FashionProductImages,
@@ -46,12 +53,14 @@ class Reader(NamedTuple):
         read: Reads what lies in the folder; its result is compared where ``exact``.
         share: How many of a thousand damaged inputs it gets.
         exact: Whether damage must be noticed where it changes what is read.
+        damaged: Pattern of the files that are damaged.
     """
 
     make: Callable[[Path], object]
     read: Callable[[Path], Any]
     share: int
     exact: bool = False
+    damaged: str = "**/*"
 
 
 def _random() -> np.random.Generator:
@@ -199,9 +208,16 @@ def make_checkpoint(folder: Path) -> None:
 
 def read_model(folder: Path) -> Any:
     read_checkpoint(folder / "model.ckpt")
-    model = EmbeddingClassifier.load_from_checkpoint(
+    return _decided(_model(folder))
+
+
+def _model(folder: Path) -> EmbeddingClassifier:
+    return EmbeddingClassifier.load_from_checkpoint(
         folder / "model.ckpt", network=partial(EmbeddingMLP, hidden=(4,)), map_location="cpu"
     )
+
+
+def _decided(model: EmbeddingClassifier) -> Any:
     values = {"title": _vectors(5), "image": _vectors(5, 3)}
     return model.class_names, model.predict_proba(values).tolist(), float(model.threshold)
 
@@ -274,6 +290,68 @@ def parse_study(folder: Path) -> Any:
     return study_parser().parse_call(["--config", str(folder / "a.yaml"), "--out", "out"]).as_dict()
 
 
+# What studies, changes of labels and exports leave
+
+
+def study_config() -> StudyConfig:
+    own = method("Decided", base="Mixed", calibrator=method("Temperature"), score=method("SumOfScores"))
+    mixed = {"callbacks": [{"class_path": "EMixup"}], "grid": {"alpha": [0.2, 0.8]}}
+    options: dict[str, Any] = {"trials": 1, "epochs": 2, "stack_size": 1, "workers": 1}
+    return digits_config(**options, methods={"Control": {}, "Mixed": mixed, "Sum": own})
+
+
+def make_study(folder: Path) -> None:
+    def run() -> int:
+        run_study(study_config(), StudyFolder(folder / "study"))
+        return 0
+
+    if status := status_of(start(run, folder, os.devnull), 600):  # nothing is to run in this process
+        raise RuntimeError(f"the study of the sample ended with {status}")
+
+
+def read_study(folder: Path) -> Any:
+    """Report on what is there, make good what is damaged, and report again."""
+    study = StudyFolder(folder / "study")
+    try:
+        before = study_tables(study).json()
+    except EstitchupError:
+        before = None
+    run_study(study_config(), study)
+    after = study_tables(study).json()
+    if before not in (None, after):
+        raise WrongResultError("what was reported before is not what is reported now")
+    return after, [file.read_bytes() for file in sorted(study.path.rglob("*.npy"))]
+
+
+def make_history(folder: Path) -> None:
+    make_store(folder)
+    apply_labels(folder / "store", {"item-1": "new", "item-6": "class-2"}, "answers.csv")
+    apply_labels(folder / "store", {"item-1": None, "item-2": "new"}, "more.csv")
+
+
+def read_history(folder: Path) -> Any:
+    changes = [vars(change) for change in label_history(folder / "store")]
+    undo(folder / "store")
+    return [{**change, "when": ""} for change in changes], EmbeddingStore.open(folder / "store").items[
+        "label"
+    ].to_pylist()
+
+
+def relabel(folder: Path) -> Any:
+    """Change a label: what else the store holds must not change with it unnoticed."""
+    apply_labels(folder / "store", {"item-1": "new"}, "answers.csv")
+    return read_store(folder)
+
+
+def make_export(folder: Path) -> None:
+    make_checkpoint(folder)
+    save_pretrained(_model(folder), folder / "exported")
+
+
+def read_export(folder: Path) -> Any:
+    return _decided(from_pretrained(folder / "exported", network=partial(EmbeddingMLP, hidden=(4,))))
+
+
 def use_any(folder: Path) -> Any:
     """What ``store create --items`` makes of a folder."""
     return [batch.num_rows for batch in open_items(folder / "items.parquet").batches()]
@@ -297,13 +375,17 @@ READERS: dict[str, Reader] = {
     "npz": Reader(partial(make_array, name="v.npz"), partial(read_array, name="v.npz"), 30),
     "npz, packed": Reader(partial(make_array, name="packed.npz"), partial(read_array, name="packed.npz"), 30),
     "checkpoint": Reader(make_checkpoint, read_model, 100, exact=True),
+    "study": Reader(make_study, read_study, 20, exact=True),
+    "changes of labels": Reader(make_history, read_history, 20, exact=True, damaged="store/label_history/*"),
+    "store (relabelled)": Reader(make_store, relabel, 20, exact=True),
+    "exported model": Reader(make_export, read_export, 30, exact=True, damaged="exported/*"),
     "zip": Reader(make_zip, read_zip, 60, exact=True),
     "png": Reader(partial(make_picture, name="a.png"), partial(read_one_picture, name="a.png"), 30),
     "jpeg": Reader(partial(make_picture, name="a.jpg"), partial(read_one_picture, name="a.jpg"), 30),
     "gif": Reader(partial(make_picture, name="a.gif"), partial(read_one_picture, name="a.gif"), 20),
     "webp": Reader(partial(make_picture, name="a.webp"), partial(read_one_picture, name="a.webp"), 20),
     "tiff": Reader(partial(make_picture, name="a.tiff"), partial(read_one_picture, name="a.tiff"), 20),
-    "run of embed": Reader(make_run, read_run, 30),
+    "run of embed": Reader(make_run, read_run, 30, exact=True),
     "configuration": Reader(make_config, read_config, 20),
     "study's configuration": Reader(make_study_config, parse_study, 10),
 }
