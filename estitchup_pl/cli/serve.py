@@ -27,6 +27,7 @@ def main(argv: list[str]) -> int:
     print(f"serving {call.ckpt_path} at http://{call.host}:{call.port}/predict once /health says ok", file=sys.stderr)
     serve(
         call.ckpt_path,
+        raw=not call.embeddings_only,
         host=call.host,
         port=call.port,
         accelerator=call.accelerator,
@@ -53,6 +54,7 @@ def serve_parser() -> CommandParser:
     parser.add_argument("--max_requests", type=int, default=64, help="requests that are decided together at most")
     parser.add_argument("--batch_timeout", type=float, default=0.0, help="seconds to wait for more requests")
     parser.add_argument("--batch_size", type=int, default=64, help="raw values that an encoder sees at once")
+    parser.add_argument("--embeddings_only", action="store_true", help="take no raw values, and load no encoders")
     limits = Limits()
     parser.add_argument("--max_items", type=int, default=limits.max_items, help="items in a request")
     parser.add_argument("--max_bytes", type=int, default=limits.max_bytes, help="size of a request")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from estitchup_pl.embed import Embedder
+from estitchup_pl.embed import Modality
 from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.serving.asked import Asked, RequestError
@@ -26,12 +26,11 @@ class Decider:
 
     Args:
         model: A fitted classifier.
-        encoders: Loaded encoder of each modality whose raw values can be embedded, by name.
+        encoders: Modalities whose raw values can be embedded, by name, their encoders loaded.
         top_k: Most likely classes in a decision.
-        batch_size: Values that an encoder sees at once.
 
     Raises:
-        ConfigError: If ``top_k`` or ``batch_size`` is below 1.
+        ConfigError: If ``top_k`` is below 1.
 
     Example:
         >>> model = EmbeddingClassifier(class_names=["hat", "shoe"], modalities={"photo": 3})
@@ -45,17 +44,14 @@ class Decider:
     def __init__(
         self,
         model: EmbeddingClassifier,
-        encoders: Mapping[str, Embedder] | None = None,
+        encoders: Mapping[str, Modality] | None = None,
         top_k: int = 5,
-        batch_size: int = 64,
     ) -> None:
-        for name, value in (("top_k", top_k), ("batch_size", batch_size)):
-            if value < 1:
-                raise ConfigError(f"{name}: expected at least 1, got {value}")
+        if top_k < 1:
+            raise ConfigError(f"top_k: expected at least 1, got {top_k}")
         self.model = model
         self.encoders = dict(encoders or {})
         self.top_k = top_k
-        self.batch_size = batch_size
 
     def __call__(self, asked: Sequence[Asked]) -> list[Answer | RequestError]:
         """Answer each request, or say why it is refused; what is wrong with one concerns no other."""
@@ -72,13 +68,13 @@ class Decider:
         """Embeddings of all modalities of each request, and the requests that hold a value which cannot be embedded."""
         rows: list[dict[str, npt.NDArray[np.float32]]] = [dict(one.embeddings) for one in asked]
         refused: dict[int, RequestError] = {}
-        for name, encoder in self.encoders.items():
+        for name, modality in self.encoders.items():
             raw = [number for number, one in enumerate(asked) if name in one.values]
             places = [(number, item) for number in raw for item in range(asked[number].count)]
             values = [asked[number].values[name][item] for number, item in places]
             if not values:
                 continue
-            encoded = encode_values(encoder, values, self.batch_size)
+            encoded = encode_values(modality, values)
             for place, reason in encoded.broken.items():
                 number, item = places[place]
                 refused.setdefault(number, RequestError(422, f"modality {name!r}, item {item + 1}: {reason}"))

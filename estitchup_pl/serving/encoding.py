@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from lightning.fabric.utilities import move_data_to_device
 
-from estitchup_pl.embed import Embedder, Prepared
+from estitchup_pl.embed import Modality, Prepared
 from estitchup_pl.embed.preparing import split_batches
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.store.blocks import inspect_block
@@ -29,15 +29,17 @@ class Encoded(NamedTuple):
 
 
 @torch.inference_mode()
-def encode_values(embedder: Embedder, values: Sequence[Any], batch_size: int = 64) -> Encoded:
+def encode_values(modality: Modality, values: Sequence[Any]) -> Encoded:
     """Embed values; those that cannot be are told, and the others embedded all the same.
 
+    They are rounded to the type in which the embeddings of the training items were stored.
+
     Args:
-        embedder: Loaded, in evaluation mode, on its device.
+        modality: Whose encoder is loaded, in evaluation mode, on its device.
         values: Text, bytes or what else it takes; ``None`` for nothing.
-        batch_size: Values that it sees at once.
 
     Example:
+        >>> from estitchup_pl.embed import Embedder
         >>> class Length(Embedder):
         ...     "Counts letters."
         ...
@@ -45,9 +47,10 @@ def encode_values(embedder: Embedder, values: Sequence[Any], batch_size: int = 6
         ...
         ...     def embed(self, batch):
         ...         return torch.tensor([[len(text)] for text in batch]).float()
-        >>> encode_values(Length(), ["four", None, "seven"]).rows.tolist()
+        >>> encode_values(Modality("name", Length()), ["four", None, "seven"]).rows.tolist()
         [[4.0], [0.0], [5.0]]
     """
+    embedder = modality.embedder
     rows, broken = np.zeros((len(values), embedder.dim), np.float32), dict[int, str]()
     given = [place for place, value in enumerate(values) if value is not None]
     ready: list[tuple[int, Prepared]] = []
@@ -57,10 +60,11 @@ def encode_values(embedder: Embedder, values: Sequence[Any], batch_size: int = 6
         elif result is not None:
             broken[place] = _reason(result)
     ready.sort(key=lambda entry: -entry[1].length)  # as for a store: little of a batch is padding
-    for part in split_batches([prepared.length for _, prepared in ready], batch_size):
+    for part in split_batches([prepared.length for _, prepared in ready], modality.batch_size):
         inputs = embedder.collate([prepared.data for _, prepared in ready[part]])
         embedded = embedder.embed(move_data_to_device(inputs, embedder.device)).float().cpu().numpy()
-        rows[[place for place, _ in ready[part]]] = embedded
+        with np.errstate(over="ignore"):  # seen below, as infinity
+            rows[[place for place, _ in ready[part]]] = embedded.astype(modality.dtype)
     for place in np.flatnonzero(~inspect_block(rows).finite).tolist():
         broken[place] = "the encoder's output is not finite"
     return Encoded(rows, broken)

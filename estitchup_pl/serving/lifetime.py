@@ -7,13 +7,12 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn
 
-from estitchup_pl.embed import Embedder
 from estitchup_pl.errors import ConfigError, EstitchupError
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.optional import require
@@ -29,7 +28,7 @@ _FOLDER_OF_COUNTS: Final = "PROMETHEUS_MULTIPROC_DIR"
 def serve(
     ckpt_path: str | Path,
     *,
-    encoders: Mapping[str, Embedder] | None = None,
+    raw: bool = True,
     host: str = "127.0.0.1",
     port: int = 8000,
     accelerator: str = "auto",
@@ -41,7 +40,8 @@ def serve(
 
     Args:
         ckpt_path: Checkpoint of a fit.
-        encoders: Encoder of each modality whose raw values are taken, not loaded yet.
+        raw: Whether raw values are taken, of modalities of which the checkpoint says how they were embedded; their
+            encoders are loaded.
         host: Address to listen at: ``127.0.0.1`` for this machine alone, ``0.0.0.0`` or ``::`` for all.
         port: Port to listen at, 1024 to 65535.
         accelerator: ``cpu``, ``cuda``, ``mps`` or ``auto``.
@@ -63,7 +63,8 @@ def serve(
             require(package, "serve", "serving")
         from estitchup_pl.serving.server import DecisionAPI, make_server
 
-        api = DecisionAPI(ckpt_path, encoders, **options)
+        recipes = model.trained_on.recipes if raw and model.trained_on else {}
+        api = DecisionAPI(ckpt_path, recipes, **options)
         server = make_server(api, model, limits or Limits(), accelerator, workers)
         with _ended_in_order():
             server.run(host, port, num_api_servers=1, generate_client_file=False, access_log=False)
@@ -104,7 +105,7 @@ def _ended_in_order() -> Iterator[None]:
         raise stop from None
     except (EOFError, OSError, RuntimeError) as error:
         raise EstitchupError(
-            f"the server has ended, since a worker has ({type(error).__name__}); its own output says why, unless it "
+            f"the server has ended, since a worker has ({type(error).__name__}): its own output says why, unless it "
             "was killed"
         ) from error
     finally:

@@ -4,10 +4,12 @@ Requests are read and checked in the process that speaks HTTP, before they join 
 within a batch, it refuses to all who are in it.
 """
 
+import logging
 import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from queue import Empty
 from typing import Annotated, Any, Final
@@ -21,7 +23,9 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as FormError
 from typing_extensions import override
 
-from estitchup_pl.embed import Embedder
+from estitchup_pl.embed import Modality, modality_of, refuse_other_recipe
+from estitchup_pl.embed.recipe import Recipe
+from estitchup_pl.errors import EstitchupError
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.serving.asked import (
     Asked,
@@ -104,7 +108,8 @@ class DecisionAPI(ls.LitAPI):
 
     Args:
         ckpt_path: Checkpoint of a fit.
-        encoders: Encoder of each modality whose raw values are taken, not loaded yet.
+        recipes: How raw values of modalities become embeddings, by name, as the checkpoint says; none for embeddings
+            alone.
         top_k: Most likely classes in a decision.
         batch_size: Values that an encoder sees at once.
         max_requests: Requests that are decided together at most.
@@ -114,7 +119,7 @@ class DecisionAPI(ls.LitAPI):
     def __init__(
         self,
         ckpt_path: str | Path,
-        encoders: Mapping[str, Embedder] | None = None,
+        recipes: Mapping[str, Recipe] | None = None,
         top_k: int = 5,
         batch_size: int = 64,
         max_requests: int = 64,
@@ -122,7 +127,7 @@ class DecisionAPI(ls.LitAPI):
     ) -> None:
         super().__init__(max_batch_size=max_requests, batch_timeout=batch_timeout, api_path=PATH, loop=PatientLoop())
         self.ckpt_path = str(ckpt_path)
-        self.encoders = dict(encoders or {})
+        self.recipes = dict(recipes or {})
         self.top_k = top_k
         self.batch_size = batch_size
 
@@ -130,11 +135,25 @@ class DecisionAPI(ls.LitAPI):
     def setup(self, device: str) -> None:
         """Load model and encoders in a worker's process, which the server's own process ends."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes
-        model = EmbeddingClassifier.load_from_checkpoint(self.ckpt_path, map_location=device)
-        for encoder in self.encoders.values():
-            encoder.load()
-            encoder.eval().to(device)
-        self.decider = Decider(model, self.encoders, self.top_k, self.batch_size)
+        try:
+            model = EmbeddingClassifier.load_from_checkpoint(self.ckpt_path, map_location=device)
+            self.decider = Decider(model, self._encoders(device), self.top_k)
+        except EstitchupError as error:
+            print(f"error: {error}", file=sys.stderr)
+            logging.disable(logging.CRITICAL)  # which would say it once more, as a traceback
+            raise
+
+    def _encoders(self, device: str) -> dict[str, Modality]:
+        """Load the encoders; those that are not what the model was trained on are refused."""
+        made = {}
+        for name, recipe in self.recipes.items():
+            modality = replace(modality_of(name, recipe), batch_size=self.batch_size)
+            modality.embedder.load()
+            modality.embedder.eval()
+            refuse_other_recipe(name, recipe, modality)
+            modality.embedder.to(device)
+            made[name] = modality
+        return made
 
     @override
     def decode_request(self, request: Annotated[Asked, Depends(read_request)]) -> Asked:
@@ -201,7 +220,7 @@ def make_server(
     facts = {
         "class_names": list(model.class_names),
         "modalities": model.modalities,
-        "raw_values": list(api.encoders),
+        "raw_values": list(api.recipes),
         "threshold": decision.threshold if decision.has_threshold else None,
         "limits": asdict(limits),
     }
@@ -215,7 +234,7 @@ def make_server(
         middlewares=[(Metered, {"path": PATH})],
         disable_openapi_url=True,
     )
-    server.app.state.reader = RequestReader(model.modalities, list(api.encoders), limits)
+    server.app.state.reader = RequestReader(model.modalities, list(api.recipes), limits)
     server.app.add_api_route("/metrics", _metrics, methods=["GET"], dependencies=[Depends(server.setup_auth())])
     return server
 

@@ -17,6 +17,7 @@ from estitchup_pl.functional import HEURISTICS, Heuristic, ThresholdInterval, no
 from estitchup_pl.locking import locked_folder
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.model.decision import ThresholdBasis
+from estitchup_pl.model.expectation import Expectation
 from estitchup_pl.model.inputs import side_by_side
 from estitchup_pl.model.saving import described, save_classifier
 from estitchup_pl.stacking import Run, fit_runs
@@ -237,11 +238,14 @@ def _assemble(study: Study, name: str) -> Path:
 
 
 def _decide(study: Study, name: str, model: EmbeddingClassifier, heuristic: Heuristic) -> None:
-    """Give a classifier the threshold of a method, say what it rests on, and keep what prediction sets need."""
+    """Give a classifier the threshold of a method, say what it rests on, and keep what sets and monitoring need."""
     stage, found = Thresholds(), study.found(name, 0) or {}
     interval = ThresholdInterval(**found["threshold_intervals"][heuristic])
     rows = sum(len(stage.labels(study, 0, split)) for split in range(study.config.repeats))
     known = rows - interval.none_rows
     model.decision.threshold = found["thresholds"][heuristic]
     model.decision.basis = ThresholdBasis(interval.none_rows, known, interval.low, interval.high)
-    model.decision.unlikely = nonconformity(*stage.pooled(study, name, 0))
+    probabilities, labels = stage.pooled(study, name, 0)
+    none_scores = 1 - stage.accepted(study, name, 0, probabilities)
+    model.decision.unlikely = nonconformity(probabilities, labels)
+    model.decision.expectation = Expectation.of(probabilities, none_scores, model.threshold, labels)

@@ -91,9 +91,7 @@ class Thresholds(FitStage):
         """Threshold of each rule on the pooled rows, as they are kept, and how far it can be trusted."""
         splits = range(study.config.repeats)
         probabilities, labels = self.pooled(study, name, trial)
-        scores = [study.folder.read_scores(name, trial, self.scores_file(split)) for split in splits]
-        known = [torch.from_numpy(one) for one in scores if one is not None]
-        accepted = acceptance(probabilities, torch.cat(known) if known else None)
+        accepted = self.accepted(study, name, trial, probabilities)
         predicted = probabilities.argmax(dim=-1)
         pooled = np.concatenate([study.trials.division(self, trial, split).evaluated for split in splits])
         rows, classes = (accepted, predicted, labels), torch.from_numpy(study.trials.labels.codes[pooled])
@@ -110,6 +108,13 @@ class Thresholds(FitStage):
         logits = [study.folder.read_logits(name, trial, self.file(0, split)) for split in splits]
         probabilities = stored_probabilities(np.concatenate([one for one in logits if one is not None]))
         return probabilities, torch.cat([self.labels(study, trial, split) for split in splits])
+
+    def accepted(self, study: Study, name: str, trial: int, probabilities: Tensor) -> Tensor:
+        """Acceptance of the same rows, ``(rows,)``."""
+        splits = range(study.config.repeats)
+        scores = [study.folder.read_scores(name, trial, self.scores_file(split)) for split in splits]
+        known = [torch.from_numpy(one) for one in scores if one is not None]
+        return acceptance(probabilities, torch.cat(known) if known else None)
 
     @override
     def labels(self, study: Study, trial: int, division: int) -> Tensor:

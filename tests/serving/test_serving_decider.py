@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import base64
+import json
+import logging
+import signal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from made_models import CLASSES, fitted
@@ -13,11 +19,15 @@ from raw_catalogue import picture
 from torch import Tensor
 
 from estitchup_pl import EmbeddingClassifier
-from estitchup_pl.embed import Embedder, ImageEmbedder, Prepared
+from estitchup_pl.embed import Embedder, ImageEmbedder, Modality, Prepared, embed_items
 from estitchup_pl.errors import ConfigError
+from estitchup_pl.model.saving import save_classifier
 from estitchup_pl.serving.asked import Asked, Limits, RequestError, check_asked, read_json, read_parts
 from estitchup_pl.serving.decider import Decider
 from estitchup_pl.serving.encoding import encode_values
+from estitchup_pl.serving.server import DecisionAPI
+from estitchup_pl.store import EmbeddingStore
+from estitchup_pl.tables import TableFile
 
 WIDTHS = {"title": 3, "note": 3}
 
@@ -47,6 +57,13 @@ class Streamed(Letters):
         return [Prepared(value, length=len(value)) for value in values]
 
 
+class Thirds(Letters):
+    """A number that no binary type holds, and one that is too large for half precision."""
+
+    def embed(self, batch: list[str]) -> Tensor:
+        return torch.tensor([[1 / 3, 1e6, 0.0]]).repeat(len(batch), 1)
+
+
 def counts(text: str | None) -> Tensor:
     return torch.tensor([float((text or "").count(letter)) for letter in "abc"])
 
@@ -55,12 +72,16 @@ def expected(texts: list[str | None]) -> Any:
     return torch.stack([counts(text) for text in texts]).numpy()
 
 
+def of(embedder: Embedder) -> Modality:
+    return Modality("column", embedder, batch_size=2, dtype="float32")
+
+
 @pytest.fixture(scope="module")
 def decider() -> Decider:
     model = EmbeddingClassifier(class_names=CLASSES, modalities=WIDTHS, scaling="l2")
     model.configure_model()
     model.threshold = 0.5
-    return Decider(model.eval(), {"title": Letters(), "note": Streamed()}, batch_size=2)
+    return Decider(model.eval(), {"title": of(Letters()), "note": of(Streamed())})
 
 
 def asked(**columns: Any) -> Asked:
@@ -112,7 +133,7 @@ def test_broken_pictures_say_what_is_wrong_and_nothing_of_this_machine() -> None
     embedder = ImageEmbedder("test_efficientnet", pretrained=False, max_pixels=5000)
     embedder.load()
     values = [picture(), b"\xff\xd8 no picture", picture(size=(100, 51)), "shoe.jpg", picture()[:200]]
-    rows, broken = encode_values(embedder, values)
+    rows, broken = encode_values(Modality("photo", embedder), values)
     assert sorted(broken) == [1, 2, 3, 4]
     assert broken[1] == "cannot identify image file"
     assert "100 x 51 pixels, more than 5,000" in broken[2]
@@ -159,7 +180,44 @@ def test_limits_are_at_least_one(option: str) -> None:
         Limits(**{option: 0})
 
 
-@pytest.mark.parametrize("option", ["top_k", "batch_size"])
-def test_options_of_a_decider_are_at_least_one(option: str) -> None:
-    with pytest.raises(ConfigError, match=f"{option}: expected at least 1, got 0"):
-        Decider(fitted(), **{option: 0})
+def test_a_decision_names_at_least_one_class() -> None:
+    with pytest.raises(ConfigError, match="top_k: expected at least 1, got 0"):
+        Decider(fitted(), top_k=0)
+
+
+def test_embeddings_are_rounded_as_those_of_the_training_were() -> None:
+    half = Modality("column", Thirds(), dtype="float16")
+    assert encode_values(half, ["x"]).rows.tolist() == [[float(np.float16(1 / 3)), np.inf, 0.0]]
+    assert encode_values(half, ["x"]).broken == {0: "the encoder's output is not finite"}
+
+
+def test_a_worker_embeds_as_the_checkpoint_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = pa.table({"id": ["1", "2"], "name": ["abba", "cab"]})
+    pq.write_table(items, tmp_path / "items.parquet")
+    text = {"title": Modality("name", Letters(), dtype="float16")}
+    embed_items(tmp_path / "store", TableFile(tmp_path / "items.parquet"), text, accelerator="cpu", devices=1)
+    store = EmbeddingStore.open(tmp_path / "store")
+    recipe = store.modalities["title"].recipe
+    model = EmbeddingClassifier(class_names=CLASSES, modalities={"title": 3})
+    model.configure_model()
+    save_classifier(model, tmp_path / "model.ckpt")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    api = DecisionAPI(tmp_path / "model.ckpt", {"title": recipe or {}}, top_k=4)
+    api.setup("cpu")
+    (answer,) = api.predict([check_asked({"title": ["abba", "cab"]}, model.modalities, ["title"])])
+    expected = model.predict({"title": store.gather([0, 1], ["title"])})
+    assert [one["confidence"] for one in answer] == expected.confidence.tolist()  # type: ignore[union-attr,index]
+    reply = api.encode_response(answer)
+    assert (reply.status_code, json.loads(reply.body)) == (200, {"decisions": answer})
+    assert api.encode_response(RequestError(422, "why")).body == b'{"detail":"why"}'
+
+
+def test_a_worker_says_in_a_sentence_what_it_cannot_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    save_classifier(fitted(), tmp_path / "model.ckpt")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(logging, "disable", lambda *_: None)
+    with pytest.raises(ConfigError):
+        DecisionAPI(tmp_path / "model.ckpt", {"title": {"embedder": {"class": "strange.Encoder"}}}).setup("cpu")
+    assert "error: modality 'title' was embedded by strange.Encoder" in capfd.readouterr().err

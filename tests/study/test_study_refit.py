@@ -77,6 +77,13 @@ def test_a_refit_decides_as_the_studys_own_fit_on_these_rows_did(
     torch.testing.assert_close(model.decision.unlikely, unlikely, atol=3e-3, rtol=0)
     assert basis is not None
     assert (basis.none_rows, basis.known_rows) == (int((validated == -1).sum()), int((validated != -1).sum()))
+    kept = model.decision.expectation
+    assert kept is not None
+    assert torch.equal(kept.known, validated != -1)
+    torch.testing.assert_close(kept.confidence, threshold_rows.probabilities.amax(dim=1).float(), atol=3e-3, rtol=0)
+    sure = (1 - kept.none_scores - model.threshold).abs() > 1e-3
+    assert torch.equal((kept.predicted == -1)[sure], (1 - kept.none_scores <= model.threshold)[sure])
+    assert 0 < int((kept.predicted == -1).sum()) < len(validated)
     assert basis.low is not None
     assert basis.high is not None
     assert basis.low <= model.threshold <= basis.high
