@@ -27,7 +27,9 @@ Description = dict[str, Any]
 def train_methods(plan: Plan, lda: bool = True) -> dict[str, Plain]:
     """Describe the methods by name: networks, linear heads and their average, each decided in two ways, and the choice.
 
-    A temperature changes no ranking, so the choice is among calibrated ones alone.
+    A temperature changes no ranking, so the choice is among calibrated ones. First stands the average, "none" told
+    by confidence and distances: best or hardly below it wherever it was measured, it is taken unless the user's rows
+    say otherwise.
 
     Args:
         plan: Says whether alpha and softness are compared.
@@ -48,12 +50,12 @@ def train_methods(plan: Plan, lda: bool = True) -> dict[str, Plain]:
     temperature = {
         f"{name}, temperature": _described("Decided", base=name, calibrator="Temperature") for name in fitted
     }
-    sums = {
-        f"{name}, sum": _described("Decided", base=name, calibrator="Temperature", score="SumOfScores")
-        for name in fitted
-    }
+    score = _described("SumOfScores", scores=["MaxProbability", "NeighborDistance", "NearestMean"])
+    sums = {f"{name}, sum": _described("Decided", base=name, calibrator="Temperature", score=score) for name in fitted}
     decided = {**temperature, **sums}
-    chosen = _described("Chosen", methods=list(decided), average=1)
+    bases = dict.fromkeys(["Unlike heads", *fitted])
+    order = [f"{base}, {how}" for base in bases for how in ("sum", "temperature")]
+    chosen = _described("Chosen", methods=order, average=1)
     return {name: Plain(given) for name, given in {**fitted, **decided, CHOSEN: chosen}.items()}
 
 
