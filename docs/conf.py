@@ -11,6 +11,7 @@ version = release = installed_version("estitchup_pl")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
 
+myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
@@ -26,7 +27,7 @@ napoleon_use_rtype = False
 html_theme = "furo"
 html_title = "estitchup_pl"
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["pages.css"]
 html_theme_options = {"navigation_with_keys": True}
 
 

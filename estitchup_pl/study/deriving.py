@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from estitchup_pl.study.derived import DerivedMethod, Learnt, Member, MemberRows
-from estitchup_pl.study.stage import FitStage
+from estitchup_pl.study.stage import FitStage, rounded
 from estitchup_pl.study.study import Study
 
 
@@ -51,7 +50,7 @@ def keep_derived(
     """Write what a derived method makes of its members; its logits last."""
     method = study.methods[name]
     if isinstance(method, DerivedMethod):
-        logits = method.combine(rows, learnt).numpy().astype(np.float16)
+        logits = rounded(method.combine(rows, learnt))
         scores = method.none_scores(rows, torch.from_numpy(logits).float(), learnt)
         if scores is not None:
             study.folder.write_scores(name, trial, stage.scores_file(division), scores.numpy())

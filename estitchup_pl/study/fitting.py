@@ -21,7 +21,7 @@ from estitchup_pl.store.labels import Rows
 from estitchup_pl.study.building import told
 from estitchup_pl.study.curve import AccuracyCurve
 from estitchup_pl.study.methods import NetworkMethod, RowsMethod, TrainingRows
-from estitchup_pl.study.stage import DIVERGED, Fit, Job, Logits, Stage
+from estitchup_pl.study.stage import DIVERGED, Fit, Job, Logits, Stage, rounded
 from estitchup_pl.study.study import Study
 from estitchup_pl.study.trials import Trials
 
@@ -156,7 +156,7 @@ def _predict(trials: Trials, rows: Rows, model: Callable[[Mapping[str, npt.NDArr
     with torch.inference_mode():
         for start in range(0, len(rows), ROWS_AT_ONCE):
             logits = model(trials.gather(rows[start : start + ROWS_AT_ONCE]))
-            parts.append(logits.float().numpy().astype(np.float16))
+            parts.append(rounded(logits))
     return np.concatenate(parts)
 
 

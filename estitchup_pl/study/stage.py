@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from estitchup_pl.data.splits import Split, SplitProtocol
@@ -23,6 +24,19 @@ if TYPE_CHECKING:
 
 Logits = npt.NDArray[np.float16]
 """Logits ``(rows, classes)`` as a study keeps them."""
+
+
+def rounded(logits: Tensor) -> Logits:
+    """Round logits as a study keeps them; what is beyond float16 and finite becomes its greatest, which is as sure.
+
+    Example:
+        >>> rounded(torch.tensor([[1e6, -1e6, float("inf"), 0.1]]))
+        array([[ 6.55e+04, -6.55e+04,       inf,  1.00e-01]], dtype=float16)
+    """
+    most = torch.finfo(torch.float16).max
+    values: Logits = torch.where(logits.isfinite(), logits.clamp(-most, most), logits).half().cpu().numpy()
+    return values
+
 
 DIVERGED = np.empty((0, 0), dtype=np.float16)
 """What stands for the logits of a fit that has diverged."""
