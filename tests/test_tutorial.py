@@ -63,7 +63,11 @@ def test_every_step_of_the_tutorial_works(
     labels = StoreLabels.read(EmbeddingStore.open(shop / "model" / "store"))
     assert len(labels.unlabelled) == 0
     assert "kayaks" in labels.names
-    queue = list(csv.DictReader((shop / "queue.csv").read_text().splitlines()))
+    new, decided, queue = (
+        list(csv.DictReader((shop / f"{name}.csv").read_text().splitlines())) for name in ("new", "decisions", "queue")
+    )
+    assert [row["id"] for row in decided] == [row["id"] for row in new]
+    assert {row["predicted"] for row in decided} <= {*labels.names, "none"}
     assert {row["id"] for row in queue} <= {row["id"] for row in answers}
     session = onnxruntime.InferenceSession(shop / "model2" / "model.onnx")
     names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
