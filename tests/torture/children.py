@@ -56,7 +56,7 @@ def run_all(cases: Sequence[Case], seconds: float = 120) -> Iterator[Outcome]:
     """Run cases one after the other in a child, and in a further child after each that ends one."""
     waiting = list(cases)
     while waiting:
-        for outcome in _in_one_child(waiting, seconds):
+        for outcome in _in_one_child(tuple(waiting), seconds):
             waiting.pop(0)
             yield outcome
 

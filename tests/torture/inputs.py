@@ -12,6 +12,8 @@ from children import Case, Outcome, WrongResultError, run_all
 from damage import damaged
 from readers import READERS
 
+from estitchup_pl.errors import EstitchupError
+
 
 def damaged_inputs(name: str, count: int, seed: int, place: Path) -> Iterator[Outcome]:
     """Damage samples of a reader and have it read them.
@@ -31,7 +33,7 @@ def damaged_inputs(name: str, count: int, seed: int, place: Path) -> Iterator[Ou
 
 def _one(name: str, sample: Path, seed: list[int]) -> None:
     """Damage one file of a copy of a sample (now and then two), and read it."""
-    random, reader = np.random.default_rng(seed), READERS[name]
+    random, reader, expected = np.random.default_rng(seed), READERS[name], _expected(name, sample)
     copy = sample.with_name("copy")
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(sample, copy)
@@ -41,14 +43,17 @@ def _one(name: str, sample: Path, seed: list[int]) -> None:
     for path in chosen:
         path.write_bytes(damaged(path.read_bytes(), random))
     found = repr(reader.read(copy))
-    if reader.exact and found != (expected := _expected(name, sample)):
+    if reader.exact and found != expected:
         raise WrongResultError(f"{[str(path.relative_to(copy)) for path in chosen]}: {_difference(expected, found)}")
 
 
 @cache
 def _expected(name: str, sample: Path) -> str:
     whole = shutil.copytree(sample, sample.with_name("whole"), dirs_exist_ok=True)
-    return repr(READERS[name].read(whole))
+    try:
+        return repr(READERS[name].read(whole))
+    except EstitchupError as error:
+        raise WrongResultError(f"the sample itself is refused: {error}") from error
 
 
 def _difference(expected: str, found: str) -> str:

@@ -110,7 +110,9 @@ def make_csv(folder: Path, name: str, delimiter: str = ",") -> None:
 
 
 def make_json(folder: Path, name: str) -> None:
-    rows = ({"id": f"é{row}", "label": "\ud83d\ude00", "n": row / 3, "list": [1, {"a": None}]} for row in range(ROWS))
+    rows = (
+        {"id": f"é{row}", "label": "\ud83d\ude00", "n": row / 3, "list": [{"a": None}, {"a": 1}]} for row in range(ROWS)
+    )
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
     (folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
 
