@@ -94,7 +94,7 @@ def open_root(root: str | Path, max_bytes: int = MAX_BYTES) -> Callable[[str], b
 
     Raises:
         ConfigError: If there is no such folder or zip file. The function raises :class:`DataError` for a file
-            that is not there, cannot be read, is too large, or lies outside the folder.
+            that is not there, cannot be read, is empty or too large, or lies outside the folder.
     """
     path = Path(root)
     if path.is_dir():
@@ -137,6 +137,8 @@ def _read_member(archive: zipfile.ZipFile, name: str, max_bytes: int) -> bytes:
 
 def _at_most(file: IO[bytes], max_bytes: int, name: str) -> bytes:
     content = file.read(max_bytes + 1)
+    if not content:  # as a member also seems whose entry in a zip file was lost
+        raise DataError(f"file {name} is empty")
     if len(content) > max_bytes:
         raise DataError(f"file {name} has more than {max_bytes:,} bytes (max_bytes)")
     return content

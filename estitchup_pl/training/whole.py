@@ -20,7 +20,7 @@ from estitchup_pl.functional import FEW_NONE_ROWS
 from estitchup_pl.locking import LOCK_NAME, locked_folder
 from estitchup_pl.report import write_report
 from estitchup_pl.stopping import keeping
-from estitchup_pl.store.files import atomic_path
+from estitchup_pl.store.files import TEMPORARY_SUFFIX, atomic_path
 from estitchup_pl.store.labels import StoreLabels
 from estitchup_pl.study import Refit, StudyConfig, StudyFolder, refit, run_study
 from estitchup_pl.study.stage import Reporter, silent
@@ -198,7 +198,8 @@ def _catalogue(
 def _refuse_foreign_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise ConfigError(f"out: expected a folder, {out} is a file")
-    strangers = sorted({path.name for path in out.iterdir()} - _FILES) if out.exists() else []
+    there = {path.name.removesuffix(TEMPORARY_SUFFIX) for path in out.iterdir()} if out.exists() else set()
+    strangers = sorted(there - _FILES)
     if strangers:
         raise ConfigError(f"out: {out} holds {strangers[0]}, which this command did not write: choose another folder")
 

@@ -52,6 +52,15 @@ def test_files_are_read_up_to_a_size(tmp_path: Path) -> None:
     assert open_root(tmp_path / "files.zip", 100)("small") == bytes(100)
 
 
+def test_an_empty_file_is_no_value(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "files.zip", "w") as archive:
+        archive.writestr("a", b"")
+    (tmp_path / "a").touch()
+    for root in (tmp_path, tmp_path / "files.zip"):
+        with pytest.raises(DataError, match="file a is empty"):
+            open_root(root)("a")
+
+
 def test_a_zip_file_whose_contents_are_damaged_is_told(tmp_path: Path) -> None:
     (tmp_path / "files.zip").write_bytes(b"PK\x05\x06" + b"\xff" * 18)
     with pytest.raises(ConfigError, match="neither a folder nor a readable zip file"):

@@ -168,6 +168,7 @@ def test_wrong_calls_are_told_before_anything_is_written(tmp_path: Path) -> None
     assert not (tmp_path / "model").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
+    (tmp_path / "other" / "study.yaml.tmp").touch()  # what a kill has left
     with pytest.raises(ConfigError, match=r"holds thesis\.tex"):
         train(store=tmp_path / "blobs", out=tmp_path / "other")
 
