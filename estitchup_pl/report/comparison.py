@@ -12,6 +12,7 @@ import numpy as np
 from estitchup_pl.functional import FEW_NONE_ROWS, HEURISTICS
 from estitchup_pl.report import paper
 from estitchup_pl.report.averages import Floats, mean_over_trials, spread_over_trials
+from estitchup_pl.report.model import KeptModel
 from estitchup_pl.report.significance import Interval
 
 RANKING: Final = {"auroc": "AUROC", "aupr": "AUPR"}
@@ -57,6 +58,7 @@ class Comparison:
             ``high``, ``none_rows``, ``none_classes``.
         compared: For each method that chooses among others and each trial its candidates, see ``RunRecord.selection``.
         higher_is_better: Whether a higher value of a metric is better, None where neither is; by the metric's name.
+        model: The classifier that is kept, if any is.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Comparison:
     higher_is_better: Mapping[str, bool | None] = field(default_factory=dict)
     threshold_intervals: Mapping[str, list[dict[str, dict[str, float]]]] = field(default_factory=dict)
     compared: Mapping[str, list[list[dict[str, Any]]]] = field(default_factory=dict)
+    model: KeptModel | None = None
 
     def trials_of(self, method: str, metric: str) -> Floats:
         """Values of a metric, one a trial, ``(trials,)``."""
@@ -155,6 +158,7 @@ class Comparison:
             "further": {method: self._numbers(method, self.further) for method in self.methods},
             "chosen": self.chosen,
             "compared": dict(self.compared),
+            "model": self.model._asdict() if self.model else None,
             "paper": {"table1": paper.TABLE_1, "table2": paper.TABLE_2, "table3": paper.TABLE_3}
             if self.beside_paper
             else None,

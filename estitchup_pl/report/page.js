@@ -47,6 +47,15 @@ function fill(select, names, start = 0) {
   select.selectedIndex = start;
 }
 
+// The command ---------------------------------------------------------------------------------------------------
+
+for (const button of document.querySelectorAll(".copy"))
+  button.addEventListener("click", () => {
+    const code = button.parentElement.querySelector("code");
+    getSelection().selectAllChildren(code); // whoever's browser does not copy by itself sees what to copy
+    navigator.clipboard?.writeText(code.textContent).then(() => (button.textContent = "Copied"), () => {});
+  });
+
 // The threshold ------------------------------------------------------------------------------------------------
 
 const slider = byId("slider");

@@ -37,6 +37,7 @@ def make_page(study: StudyRuns, tables: StudyTables, curves: list[MethodCurves])
         lede=tables.summary(),
         style=_file("page.css"),
         answers=answers,
+        model=study.model,
         tables=tables.tables(),
         figures=figures,
         facts=_facts(study),

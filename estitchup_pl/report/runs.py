@@ -13,6 +13,7 @@ from torch import Tensor
 from estitchup_pl.errors import DataError
 from estitchup_pl.functional import RowScores, acceptance, row_scores
 from estitchup_pl.report.averages import Floats
+from estitchup_pl.report.model import KeptModel, kept_model
 from estitchup_pl.study.folder import RunPredictions, RunRecord, StudyFolder
 
 HEURISTIC_NAMES: Final = {"intersection": "intersection", "tp_ratio": "TP ratio"}
@@ -93,6 +94,7 @@ class StudyRuns:
         left_out: Why each other method is missing.
         runs: Each run by method and trial.
         values: For each method and metric one value a trial, float64 ``(trials,)``, NaN where there is none.
+        model: The classifier that is kept, if any is.
     """
 
     header: dict[str, Any]
@@ -101,6 +103,7 @@ class StudyRuns:
     left_out: dict[str, str]
     runs: dict[tuple[str, int], Run]
     values: dict[str, dict[str, Floats]]
+    model: KeptModel | None = None
 
     @property
     def control(self) -> str:
@@ -134,6 +137,7 @@ def read_study(folder: StudyFolder) -> StudyRuns:
         left_out,
         {(method, trial): _read_run(folder, method, trial) for method in methods for trial in trials},
         _read_values(folder, methods, trials),
+        kept_model(folder, header["config"]),
     )
 
 

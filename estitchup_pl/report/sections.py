@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from estitchup_pl.report.comparison import (
 )
 from estitchup_pl.report.runs import HEURISTIC_NAMES
 from estitchup_pl.report.significance import METRICS, Interval
-from estitchup_pl.report.text_table import MISSING, TextTable, number, threshold, with_spread
+from estitchup_pl.report.text_table import MISSING, TextTable, number, threshold, values_text, with_spread
 
 _EMPTY: Final = (MISSING, f"{MISSING} ({MISSING})", f"{MISSING} [{MISSING}, {MISSING}]")
 
@@ -263,7 +263,7 @@ def chosen(study: Comparison) -> TextTable:
         "What was chosen or fitted in each trial from its training rows alone.",
         ("Method", *(f"Trial {trial}" for trial in study.trials)),
         tuple(
-            (method, *map(_values_text, study.chosen[method])) for method in study.methods if any(study.chosen[method])
+            (method, *map(values_text, study.chosen[method])) for method in study.methods if any(study.chosen[method])
         ),
     )
 
@@ -306,11 +306,6 @@ def _of_few(text: str, study: Comparison) -> str:
 
 def _signs(metrics: Iterable[str]) -> dict[str, float]:
     return {metric: -1 if metric.split("/")[0] in LOWER_IS_BETTER else 1 for metric in metrics}
-
-
-def _values_text(values: Mapping[str, Any]) -> str:
-    texts = (f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
-    return ", ".join(texts) or MISSING
 
 
 def _paper_columns(study: Comparison, names: Iterable[str]) -> tuple[str, ...]:

@@ -38,8 +38,9 @@ class StudyTables(Comparison):
         return f"{methods}, {trials}; all compared with {self.control}."
 
     def preface(self) -> list[str]:
-        """The summary, and which methods are left out."""
-        return [self.summary(), *(f"Left out: {method}, {why}." for method, why in self.left_out.items())]
+        """The summary, which methods are left out, and which classifier is kept."""
+        left_out = [f"Left out: {method}, {why}." for method, why in self.left_out.items()]
+        return [self.summary(), *left_out, *(self.model or ())]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Print all tables."""
@@ -73,4 +74,5 @@ def tables_of(study: StudyRuns) -> StudyTables:
         study.header.get("metrics", {}),
         {method: [run.record.threshold_intervals for run in study.of(method)] for method in study.methods},
         {method: trials for method in study.methods if all(trials := [run.choice for run in study.of(method)])},
+        study.model,
     )

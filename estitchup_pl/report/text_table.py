@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 from rich.table import Table
@@ -83,6 +85,17 @@ def threshold(value: float) -> str:
         ('0.5800', '0.999997')
     """
     return f"{value:.6f}" if 0.9995 <= value < 1 else number(value)
+
+
+def values_text(values: Mapping[str, Any]) -> str:
+    """Write values with their names.
+
+    Example:
+        >>> values_text({"alpha": 0.4, "hidden": [250, 250]}), values_text({})
+        ('alpha 0.4, hidden [250, 250]', '–')
+    """
+    texts = (f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items())
+    return ", ".join(texts) or MISSING
 
 
 def with_spread(value: str, spread: float) -> str:

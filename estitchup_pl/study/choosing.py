@@ -34,6 +34,10 @@ LEAST_SCORE = 1e-7
 """Scores of "none" are kept this far from 0 and 1, so that their log odds are finite."""
 
 
+Output = tuple[Tensor, Tensor, Tensor | None]
+"""Probabilities ``(rows, classes)``, labels ``(rows,)``, and scores of "none" ``(rows,)``, None for the paper's."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """What can be chosen.
@@ -57,6 +61,18 @@ class Candidate:
     def ece(self) -> float:
         """Mean calibration error."""
         return float(np.mean(self.eces))
+
+    @classmethod
+    def of(cls, name: str, splits: Sequence[Output], criterion: Criterion) -> Candidate:
+        """Measure what can be chosen on threshold splits.
+
+        Args:
+            name: Its name.
+            splits: What it says of the validation rows of each.
+            criterion: What is compared.
+        """
+        scores = tuple(criterion.score(*split) for split in splits)
+        return cls(name, scores, tuple(map(_ece_of_known, splits)))
 
     def error_to(self, other: Candidate) -> float:
         """Standard error of the difference of two mean targets."""
@@ -283,9 +299,8 @@ class Chosen(DerivedMethod):
 
     def _candidate(self, average: Average, repeats: Sequence[MemberRows]) -> Candidate:
         outputs = [(average.logits(rows).sigmoid(), rows.labels, average.none_scores(rows)) for rows in repeats]
-        scores = tuple(self.criterion.score(*output) for output in outputs)
         name = " + ".join(self.methods[member] for member in average.members.tolist())
-        return Candidate(name, scores, tuple(map(_ece_of_known, outputs)))
+        return Candidate.of(name, outputs, self.criterion)
 
 
 @dataclass(frozen=True)
@@ -322,7 +337,7 @@ class Average:
         return squash(sum_of_z_scores(_log_odds(rows, members), self.mean, self.std) / len(members))
 
 
-def _ece_of_known(output: tuple[Tensor, Tensor, Tensor | None]) -> float:
+def _ece_of_known(output: Output) -> float:
     """Calibration error of the rows of known classes."""
     probabilities, labels, _ = output
     confidence, correct = top_label(probabilities[labels != NONE], labels[labels != NONE])

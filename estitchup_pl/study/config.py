@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from torchmetrics import Metric
 
@@ -25,6 +25,9 @@ CONTROL: Final = PAPER_METHODS[0]
 
 Backend = Literal["loky", "ray", "dask"]
 """Backends of joblib that run workers."""
+
+Keep = Literal["best", "all", "none"]
+"""Which classifiers of a study are kept."""
 
 SPLIT: Final = "estitchup_pl.data.TrialSplit"
 METHOD: Final = "estitchup_pl.study.NetworkMethod"
@@ -125,6 +128,9 @@ class StudyConfig:
             report says of "none".
         control: The method that the others are compared with; if not given the one called Control, or the first.
         selection: How the values of a grid are chosen.
+        keep: Classifiers that are kept, each fitted to the training rows of its trial: ``"best"`` is the one of trial 0
+            that is best on the validation rows of its threshold splits, in ``best.ckpt``; ``"all"`` are those of every
+            method and trial as well.
         stack_size: Fits that are trained at once; ``"auto"`` for what pays on the device.
         workers: Processes that share the fits; on a CPU each has one thread. 1 fits in this process; ``"auto"`` is one
             for each core or GPU, and this process alone where the fits of a stage are too few to pay for starting
@@ -160,6 +166,7 @@ class StudyConfig:
     none_groups: str | None = None
     control: str = CONTROL
     selection: SelectionConfig = field(default_factory=SelectionConfig)
+    keep: Keep = "best"
     stack_size: int | Literal["auto"] = "auto"
     workers: int | Literal["auto"] = "auto"
     backend: Backend = "loky"
@@ -172,6 +179,8 @@ class StudyConfig:
         for option in ("trials", "repeats", "epochs", "batch_size", "curve_every"):
             if getattr(self, option) < 1:
                 raise ConfigError(f"{option} must be at least 1, got {getattr(self, option)}")
+        if self.keep not in get_args(Keep):
+            raise ConfigError(f"keep: expected one of {', '.join(get_args(Keep))}, got {self.keep!r}")
         if self.workers != "auto" and self.workers < 1:
             raise ConfigError(f'workers must be at least 1, or "auto", got {self.workers}')
         methods = {**self.methods, **self.more_methods}

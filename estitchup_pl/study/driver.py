@@ -10,6 +10,7 @@ from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.evaluation import evaluate
 from estitchup_pl.study.final import FinalFits
 from estitchup_pl.study.folder import StudyFolder
+from estitchup_pl.study.keeping import KeptModels
 from estitchup_pl.study.repairing import remove_damaged
 from estitchup_pl.study.resuming import check_unchanged, write_trials
 from estitchup_pl.study.selection import Selection
@@ -48,8 +49,7 @@ def _complete(config: StudyConfig, folder: StudyFolder, report: Reporter) -> Stu
     study = Study(config, folder)
     study.check()
     remove_damaged(folder)
-    selection, thresholds, final = Selection(), Thresholds(), FinalFits()
-    trials = study.trials
+    selection, thresholds, final, trials = Selection(), Thresholds(), FinalFits(), study.trials
     write_trials(
         folder,
         {
@@ -62,8 +62,12 @@ def _complete(config: StudyConfig, folder: StudyFolder, report: Reporter) -> Stu
     )
     folder.write_header(study.header())
     with Crew(config) as crew:
-        for stage in (selection, thresholds, final):
+        for stage in (selection, thresholds):
             run_stage(stage, study, report, crew)
+        kept = KeptModels(study)
+        run_stage(FinalFits(kept.fits()), study, report, crew)
+        while not kept.write():  # what cannot become one classifier gives way to the next best
+            run_stage(FinalFits(kept.fits()), study, report, crew)
     folder.write_table("results.parquet", evaluate(folder, study.metrics))
     runs = [(name, trial) for name in config.methods for trial in range(config.trials)]
     lost = [f"{name}, trial {trial}" for name, trial in runs if folder.record(name, trial).diverged]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from torch import Tensor
 from typing_extensions import override
 
 from estitchup_pl.data.splits import Split, SplitProtocol
 from estitchup_pl.store.labels import Rows
+from estitchup_pl.study.checkpoints import fit_path, keep_fit
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.curve import AccuracyCurve
-from estitchup_pl.study.derived import DerivedMethod
+from estitchup_pl.study.derived import DerivedMethod, Member
 from estitchup_pl.study.deriving import keep_derived, member_rows
 from estitchup_pl.study.folder import RunRecord
 from estitchup_pl.study.methods import NetworkMethod
@@ -20,10 +21,17 @@ from estitchup_pl.study.study import Study
 
 
 class FinalFits(FitStage):
-    """Fits what the tables are about."""
+    """Fits what the tables are about.
+
+    Args:
+        kept: Fits whose classifiers are kept, each with its trial.
+    """
 
     name = "final"
     text = "final fits"
+
+    def __init__(self, kept: Collection[tuple[Member, int]] = ()) -> None:
+        self._kept = frozenset(kept)
 
     @override
     def split(self, config: StudyConfig, outer: SplitProtocol, trial: int, division: int) -> SplitProtocol:
@@ -47,7 +55,13 @@ class FinalFits(FitStage):
 
     @override
     def jobs(self, study: Study) -> Iterable[Job]:
-        return study.missing_fits(self, [run for run in study.unfinished() if not self._is_lost(study, *run)])
+        runs = [run for run in study.unfinished() if not self._is_lost(study, *run)]
+        missing = {(Member(job.method, job.number), job.trial): job for job in study.missing_fits(self, runs)}
+        for fit, trial in sorted(self._kept):
+            if not fit_path(study, fit, trial).exists():
+                values = study.chosen(fit.method, trial)
+                missing[fit, trial] = Job(self, fit.method, trial, values, fit.number, kept=True)
+        return missing.values()
 
     @override
     def curve(self, study: Study, job: Job) -> AccuracyCurve | None:
@@ -60,7 +74,11 @@ class FinalFits(FitStage):
 
     @override
     def keep(self, study: Study, fit: Fit) -> None:
-        study.keep_logits(self, fit)
+        job = fit.job
+        if job.kept and not fit.diverged:
+            keep_fit(study, fit)
+        if fit.diverged or study.folder.read_logits(job.method, job.trial, self.file(job.number)) is None:
+            study.keep_logits(self, fit)
 
     @override
     def finish(self, study: Study) -> None:

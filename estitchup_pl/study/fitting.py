@@ -122,7 +122,7 @@ def _fit_networks(
         rows = study.trials.division(stage, job.trial, job.division).evaluated
         logits = DIVERGED if one.diverged else _predict(study.trials, rows, one.run.model.eval().logits)
         one.run.data.reader = None
-        yield _fit(job, logits, curve)
+        yield _fit(job, logits, curve, one.run.model)
 
 
 def _make_run(study: Study, stage: Stage, job: Job, method: NetworkMethod) -> Run:
@@ -145,9 +145,9 @@ def _fit_rows(study: Study, stage: Stage, job: Job, method: RowsMethod) -> Fit:
     return _fit(job, _predict(trials, division.evaluated, lambda embeddings: predict(scaled(embeddings))))
 
 
-def _fit(job: Job, logits: Logits, curve: AccuracyCurve | None = None) -> Fit:
+def _fit(job: Job, logits: Logits, curve: AccuracyCurve | None = None, model: EmbeddingClassifier | None = None) -> Fit:
     # A finite loss may still leave logits that are not.
-    return Fit(job, logits if np.isfinite(logits).all() else DIVERGED, curve.table() if curve else None)
+    return Fit(job, logits if np.isfinite(logits).all() else DIVERGED, curve.table() if curve else None, model)
 
 
 def _predict(trials: Trials, rows: Rows, model: Callable[[Mapping[str, npt.NDArray[Any]]], Tensor]) -> Logits:

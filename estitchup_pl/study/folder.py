@@ -14,6 +14,9 @@
     runs/<method>/<trial>/threshold/<repeat>_none_scores.npy   the same of the validation rows of a threshold split
     runs/<method>/<trial>/threshold.json         thresholds, and what a derived method has learnt
     runs/<method>/<trial>/learnt.npz             the arrays among that
+    runs/<method>/<trial>/fit-<number>.ckpt      classifier of a final fit, without a decision
+    runs/<method>/<trial>/model.ckpt             classifier of the method with its decision
+    best.ckpt, best.json             the best classifier, and what it is
     results.parquet                  study, method, trial, split, metric, value
 
 Every figure that a study reports is computed from the logits as they are stored, so it can be computed again. All
@@ -221,6 +224,24 @@ class StudyFolder:
                 "to go on"
             )
         return table
+
+    @property
+    def best_path(self) -> Path:
+        """File of the best classifier."""
+        return self.path / "best.ckpt"
+
+    def write_best(self, content: dict[str, Any]) -> None:
+        """Write what the best classifier is."""
+        sealed.write_json(self.path / "best.json", content)
+
+    def read_best(self) -> dict[str, Any] | None:
+        """What :meth:`write_best` wrote, or ``None`` where no classifier is kept."""
+        kept = _read(sealed.read_json, self.path / "best.json")
+        return kept if self.best_path.exists() else None
+
+    def model_path(self, method: str, trial: int) -> Path:
+        """File of the classifier of a method in a trial, where all are kept."""
+        return self.run_path(method, trial) / "model.ckpt"
 
     def run_path(self, method: str, trial: int) -> Path:
         """Folder of a run."""

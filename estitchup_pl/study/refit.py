@@ -8,28 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from estitchup_pl.data.datamodule import EmbeddingDataModule
 from estitchup_pl.errors import ConfigError, DivergedError, did_you_mean
-from estitchup_pl.functional import HEURISTICS, Heuristic, ThresholdInterval, nonconformity
+from estitchup_pl.functional import HEURISTICS, Heuristic
 from estitchup_pl.locking import locked_folder
 from estitchup_pl.model.classifier import EmbeddingClassifier
-from estitchup_pl.model.decision import ThresholdBasis
-from estitchup_pl.model.expectation import Expectation
-from estitchup_pl.model.inputs import side_by_side
 from estitchup_pl.model.saving import described, save_classifier
 from estitchup_pl.stacking import Run, fit_runs
 from estitchup_pl.stopping import keeping
-from estitchup_pl.study.building import build
-from estitchup_pl.study.choosing import Chosen
+from estitchup_pl.study.checkpoints import check_classifier, classifier_of, fit_path, fits_of, solved, trial_data
 from estitchup_pl.study.config import StudyConfig
 from estitchup_pl.study.derived import DerivedMethod, Member
 from estitchup_pl.study.driver import run_stage
 from estitchup_pl.study.final import FinalFits
 from estitchup_pl.study.folder import StudyFolder
-from estitchup_pl.study.methods import FittedMethod, Model, NetworkMethod, RowsMethod, TrainingRows
+from estitchup_pl.study.methods import FittedMethod, NetworkMethod, RowsMethod
 from estitchup_pl.study.repairing import remove_damaged
 from estitchup_pl.study.resuming import check_unchanged
 from estitchup_pl.study.selection import Selection
@@ -101,9 +93,8 @@ def refit(
     kept = f"every fit that had ended is kept in {folder.path}; the same command goes on"
     with locked_folder(folder.path), keeping(lambda: kept):
         study = _learn(own, folder, method, report)
-        _fit(study, _fits(study, method), report)
-        model = EmbeddingClassifier.load_from_checkpoint(_assemble(study, method), map_location="cpu")
-        _decide(study, method, model, heuristic)
+        _fit(study, fits_of(study, method, 0), report)
+        model = classifier_of(study, method, 0, heuristic)
         save_classifier(model, path)
     chosen = study.learnt(method, 0).get("chosen", method)
     return Refit(model, method, chosen, study.chosen(chosen, 0), len(study.trials.labels.labelled))
@@ -118,21 +109,11 @@ def of_all_rows(config: StudyConfig, folder: StudyFolder, method: str) -> StudyC
     study = Study(config, folder)
     if method not in study.methods:
         raise ConfigError(f"there is no method {method!r}{did_you_mean(method, study.methods)}")
-    _check(study, method)
+    check_classifier(study, method)
     needed = _needed(study, method)
     options = {**config.plain(), "split": ALL_ROWS, "trials": 1, "control": method, "none_groups": None}
     options["methods"] = {name: given for name, given in config.plain()["methods"].items() if name in needed}
     return StudyConfig.from_plain(options)
-
-
-def _check(study: Study, name: str) -> None:
-    """Refuse before any fit what cannot become a classifier; of a choice only what is chosen has to."""
-    method = study.methods[name]
-    if isinstance(method, FittedMethod):
-        method.description(study.config.model)
-    elif isinstance(method, DerivedMethod) and not isinstance(method, Chosen):
-        for member in method.members:
-            _check(study, member.method)
 
 
 def _needed(study: Study, name: str) -> set[str]:
@@ -156,23 +137,9 @@ def _learn(config: StudyConfig, folder: StudyFolder, method: str, report: Report
     return study
 
 
-def _fits(study: Study, name: str) -> list[Member]:
-    """The fits that the classifier is made of."""
-    method = study.methods[name]
-    if not isinstance(method, DerivedMethod):
-        return [Member(name)]
-    used = method.used(study.learnt(name, 0))
-    nested = ([one] if one.number else _fits(study, one.method) for one in used)
-    return list(dict.fromkeys(fit for fits in nested for fit in fits))
-
-
-def _checkpoint(study: Study, member: Member) -> Path:
-    return study.folder.run_path(member.method, 0) / f"fit-{member.number}.ckpt"
-
-
 def _fit(study: Study, members: Sequence[Member], report: Reporter) -> None:
     """Fit what is not there yet."""
-    missing = [member for member in members if not _checkpoint(study, member).exists()]
+    missing = [member for member in members if not fit_path(study, member, 0).exists()]
     if not missing:
         return
     tick = report(LastFits(), len(missing), study.config.epochs)
@@ -180,10 +147,10 @@ def _fit(study: Study, members: Sequence[Member], report: Reporter) -> None:
     for member in missing:
         method, job = _method(study, member), Job(LastFits(), member.method, 0, number=member.number)
         if isinstance(method, RowsMethod):
-            save_classifier(_solved(study, method, study.seed(job)), _checkpoint(study, member))
+            save_classifier(solved(study, method, 0, study.seed(job)), fit_path(study, member, 0))
             tick(study.config.epochs)
         elif isinstance(method, NetworkMethod):
-            callbacks, data = [make() for make in method.callbacks], _data(study, method.batch_size)
+            callbacks, data = [make() for make in method.callbacks], trial_data(study, 0, method.batch_size)
             watch = partial(_pass, tick)
             runs[job.name] = Run(job.name, method.make_model(), data, callbacks, study.seed(job), watch), member, method
     options: dict[str, Any] = {"accelerator": study.config.accelerator, "precision": study.config.precision}
@@ -192,7 +159,7 @@ def _fit(study: Study, members: Sequence[Member], report: Reporter) -> None:
         run, member, method = runs[one.run.name]
         if one.diverged:
             raise DivergedError(f"{run.name}: the fit on all labelled rows has diverged: lower its learning rate")
-        save_classifier(described(run.model, method.description(study.config.model)), _checkpoint(study, member))
+        save_classifier(described(run.model, method.description(study.config.model)), fit_path(study, member, 0))
 
 
 def _pass(tick: Callable[[int], None], epoch: int, model: EmbeddingClassifier) -> None:
@@ -201,51 +168,3 @@ def _pass(tick: Callable[[int], None], epoch: int, model: EmbeddingClassifier) -
 
 def _method(study: Study, member: Member) -> FittedMethod:
     return study.method(member.method, study.chosen(member.method, 0))
-
-
-def _data(study: Study, batch_size: int | None = None) -> EmbeddingDataModule:
-    """Data module of a fit on all labelled rows."""
-    config = study.config
-    data = EmbeddingDataModule(
-        study.trials.store, config.build_split(), config.modalities, batch_size or config.batch_size
-    )
-    data.setup("fit")
-    return data
-
-
-def _solved(study: Study, method: RowsMethod, seed: int) -> EmbeddingClassifier:
-    """Fit a method without epochs."""
-    data, description = _data(study), method.description(study.config.model)
-    model: EmbeddingClassifier = build(Model, description, "model")()
-    data.describe_to(model)
-    rows = study.trials.training_rows(0)
-    embeddings: Tensor = model.scale(side_by_side(study.trials.gather(rows), model.modalities))
-    labels = torch.from_numpy(study.trials.labels.index(model.class_names)[rows])
-    model.network = method.network(TrainingRows(embeddings, labels, model.class_names), seed)
-    return described(model, description)
-
-
-def _assemble(study: Study, name: str) -> Path:
-    """Make the classifier of a method of those that it is derived from, in a file."""
-    method = study.methods[name]
-    if not isinstance(method, DerivedMethod):
-        return _checkpoint(study, Member(name))
-    learnt = study.learnt(name, 0)
-    members = [_checkpoint(study, one) if one.number else _assemble(study, one.method) for one in method.used(learnt)]
-    path = study.folder.run_path(name, 0) / "derived.ckpt"
-    save_classifier(method.classifier(members, learnt, _data(study)), path)
-    return path
-
-
-def _decide(study: Study, name: str, model: EmbeddingClassifier, heuristic: Heuristic) -> None:
-    """Give a classifier the threshold of a method, say what it rests on, and keep what sets and monitoring need."""
-    stage, found = Thresholds(), study.found(name, 0) or {}
-    interval = ThresholdInterval(**found["threshold_intervals"][heuristic])
-    rows = sum(len(stage.labels(study, 0, split)) for split in range(study.config.repeats))
-    known = rows - interval.none_rows
-    model.decision.threshold = found["thresholds"][heuristic]
-    model.decision.basis = ThresholdBasis(interval.none_rows, known, interval.low, interval.high)
-    probabilities, labels = stage.pooled(study, name, 0)
-    none_scores = 1 - stage.accepted(study, name, 0, probabilities)
-    model.decision.unlikely = nonconformity(probabilities, labels)
-    model.decision.expectation = Expectation.of(probabilities, none_scores, model.threshold, labels)

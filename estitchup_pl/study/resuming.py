@@ -21,6 +21,7 @@ _FREE: Final = {
     "more_metrics",
     "none_groups",
     "control",
+    "keep",
     "stack_size",
     "workers",
     "backend",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from estitchup_pl.data.splits import Split, SplitProtocol
+from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.store.labels import Rows
 from estitchup_pl.study.building import Values
 from estitchup_pl.study.config import StudyConfig
@@ -53,6 +54,7 @@ class Job:
         values: Chosen, or to be compared.
         number: Which of the fits that differ in their seed.
         division: Which of the divisions of the training rows it is fitted on, where its stage makes several.
+        kept: Whether its classifier is kept, beside its logits.
     """
 
     stage: Stage
@@ -61,6 +63,7 @@ class Job:
     values: Values = field(default_factory=dict)
     number: int = 0
     division: int = 0
+    kept: bool = False
 
     @property
     def name(self) -> str:
@@ -79,11 +82,13 @@ class Fit:
         job: The job.
         logits: Logits of the rows that its stage evaluates; :data:`DIVERGED` if they are not finite.
         curve: Accuracies in the course of training, where the stage asked for them.
+        model: The classifier that was fitted, if it is a network's.
     """
 
     job: Job
     logits: Logits
     curve: pa.Table | None = None
+    model: EmbeddingClassifier | None = None
 
     @property
     def diverged(self) -> bool:

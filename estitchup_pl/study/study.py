@@ -69,7 +69,7 @@ class Study:
     @cached_property
     def criterion(self) -> Criterion:
         """What candidates are compared by."""
-        return Criterion.of(self.config.selection.metric, self.metrics)
+        return Criterion.of(self.config.selection.metric, {**study_metrics(), **self.metrics})
 
     def check(self) -> None:
         """Make everything once, so that a mistake is told before hours are spent.
@@ -83,7 +83,7 @@ class Study:
                 with told(where):
                     (self.method(name, values) if values else method).check()
         directions(self.metrics)
-        if any(len(self.candidates(name)) > 1 for name in self.methods):
+        if self.config.keep != "none" or any(len(self.candidates(name)) > 1 for name in self.methods):
             self.criterion  # noqa: B018  # found, or the name is refused
 
     def header(self) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def train_study(
         curve_every=max(1, epochs // 8),
         methods=train_methods(plan, lda),
         selection=SelectionConfig(epochs=max(12, epochs // 4)),
+        keep="none",  # what is kept is fitted to all rows
         **options,
     )
 

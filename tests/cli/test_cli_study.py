@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from commands import Run, runner
@@ -25,6 +27,7 @@ BASE = {
     "held_out": 2,
     "methods": {"Control": {}},
 }
+QUIET = ("--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--trainer.logger=false")
 OWN = """
 import lightning.pytorch as pl
 
@@ -54,8 +57,15 @@ def test_a_study_with_a_method_of_ones_own_ends_with_tables_and_report(run: Run,
     assert "Doubled" in out
     assert "finding thresholds: 10 fits of 2 epochs" in err
     assert out.strip().endswith("report: demo/report.html")
-    for name in ("study.json", "results.parquet", "tables.md", "tables.json", "report.html"):
+    for name in ("study.json", "results.parquet", "tables.md", "tables.json", "report.html", "best.ckpt"):
         assert (tmp_path / "demo" / name).is_file()
+    command = "estitchup predict --data.store digits --ckpt_path demo/best.ckpt"
+    assert command in out.replace("\n", " ")
+    status, _, err = run(*command.split()[1:], "--data.predict_rows=test", *QUIET)
+    assert status == 0, err
+    tested = pq.read_table(tmp_path / "demo/trials/0.parquet")
+    tested = tested.filter(pc.equal(tested["part"], "test"))["id"].to_pylist()
+    assert pq.read_table(tmp_path / "predictions.parquet")["id"].to_pylist() == tested
     status, _, err = run("study", "--config", "base.yaml", "--out=demo", *SHORT, "--epochs=3")
     assert status == 2
     assert "epochs was 2" in err
