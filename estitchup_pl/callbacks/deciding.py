@@ -71,12 +71,17 @@ class DecisionCallback(pl.Callback, ABC):
         if not self._leads(trainer):
             return
         self._fitted = self._concluded = False
+        data = data_module(trainer)
+        if data is not None and not data.parts.val.size:
+            raise ConfigError(
+                f"{type(self).__name__} is fitted on validation rows, and all rows train: give it a ThresholdSplit of "
+                "this split (data.split), and take the checkpoint over (OODThreshold's checkpoint)"
+            )
         if not trainer.limit_val_batches:
             raise ConfigError(
                 f"{type(self).__name__} is fitted on validation rows, and trainer.limit_val_batches=0 leaves none: "
                 "raise it, or take out the callback"
             )
-        data = data_module(trainer)
         if data is not None and data.validates_on_test_rows:
             rank_zero_warn(
                 f"the validation rows are the test rows too, so what {type(self).__name__} fits on them looks better "

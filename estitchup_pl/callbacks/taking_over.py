@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from estitchup_pl.data.datamodule import EmbeddingDataModule
+from estitchup_pl.data.trained_rows import spell_split
 from estitchup_pl.errors import CheckpointError, ConfigError
 from estitchup_pl.model.checkpoints import read_checkpoint
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.model.decision import Decision
 from estitchup_pl.model.scores import LogitScore, NoneScore
-from estitchup_pl.model.trained_on import other_encoder
+from estitchup_pl.model.trained_on import TrainedOn, other_encoder
 
 
 def read_threshold(checkpoint: str | Path) -> float:
@@ -47,7 +48,7 @@ def take_over(checkpoint: str | Path, model: EmbeddingClassifier, data: Embeddin
 
     Raises:
         CheckpointError: If the decision does not fit the classifier: the classes of its fit are not among the model's,
-            embeddings were scaled in another way, or its rows are not among the training rows.
+            embeddings were scaled in another way, the store is another, or its split does not divide the training rows.
         ConfigError: If the score has to learn from training rows and there is no data module of this package.
     """
     source = _read_decided(checkpoint)
@@ -99,13 +100,39 @@ def _check_origin(source: Mapping[str, Any], model: EmbeddingClassifier) -> None
         if hparams[what] != own:
             raise CheckpointError(f"it was fitted with the {what} {hparams[what]}, this fit has {own}")
     if "trained_on" in source and model.trained_on:
-        if differing := other_encoder(source["trained_on"]["encoders"], model.trained_on.encoders):
-            raise CheckpointError(f"it was fitted on embeddings that were made in another way ({differing})")
-        digests = source["trained_on"]["digests"]
-        foreign = int((~torch.isin(digests, model.trained_on.digests)).sum())
-        if foreign:
-            raise CheckpointError(
-                f"{foreign:,} of the {len(digests):,} rows that trained beside it are not among the training rows of "
-                "this fit: take that of a ThresholdSplit of this fit's split (the same trial of the same store), or "
-                "give the threshold as a number (value)"
-            )
+        _check_rows(TrainedOn(**source["trained_on"]), model.trained_on)
+
+
+def _check_rows(theirs: TrainedOn, own: TrainedOn) -> None:
+    """Raise :class:`CheckpointError` where a decision comes from other rows than those that this fit trains on."""
+    if differing := other_encoder(theirs.encoders, own.encoders):
+        raise CheckpointError(f"it was fitted on embeddings that were made in another way ({differing})")
+    if theirs.store and own.store and theirs.store != own.store:
+        raise CheckpointError(
+            "it was fitted on a store with other embeddings: fit it on the store of this fit, or give the threshold as "
+            "a number (value)"
+        )
+    foreign = int((~torch.isin(theirs.digests, own.digests)).sum())
+    if foreign:
+        raise CheckpointError(
+            f"{foreign:,} of the {len(theirs.digests):,} rows that trained beside it are not among the training rows "
+            "of this fit: take that of a ThresholdSplit of this fit's split (the same trial of the same store), or "
+            "give the threshold as a number (value)"
+        )
+    if _is_known(theirs.split) and _is_known(own.split) and own.split not in _divided(theirs.split):
+        raise CheckpointError(
+            f"it was fitted under {spell_split(theirs.split)}, which does not divide the training rows of this fit's "
+            f"split, {spell_split(own.split)}, and a model of more or fewer rows is sure in another way: take that of "
+            "a ThresholdSplit of this fit's split, or give the threshold as a number (value)"
+        )
+
+
+def _is_known(split: Mapping[str, Any]) -> bool:
+    """Whether a split is described with its arguments; rows that a caller gave are not."""
+    return split["init_args"] is not None
+
+
+def _divided(split: Mapping[str, Any]) -> list[Any]:
+    """A split, and those whose training rows it divides."""
+    inner = split["init_args"].get("split")
+    return [split, *(_divided(inner) if isinstance(inner, Mapping) and _is_known(inner) else [])]

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from estitchup_pl.callbacks import FitCheckpoint, PredictionWriter, WarmStart
 from estitchup_pl.callbacks.prediction_summary import PredictionSummary
+from estitchup_pl.cli.closing import closing_text
 from estitchup_pl.cli.interruption import EndFitInOrder, EndInOrder
 from estitchup_pl.cli.parser import CommandParser, explained
 from estitchup_pl.dashboards import Dashboard
@@ -99,7 +100,7 @@ class EstitchupCLI(LightningCLI):
         """Set this package's classes as defaults and add what only one command needs."""
         data: dict[str, Any] = {"class_path": "estitchup_pl.data.EmbeddingDataModule"}
         if self._command == "fit":  # the other commands take the checkpoint's split where none is named
-            data["init_args"] = {"split": {"class_path": "estitchup_pl.data.TrialSplit"}}
+            data["init_args"] = {"split": {"class_path": "estitchup_pl.data.StratifiedSplit"}}
         parser.set_defaults({"model": {"class_path": "estitchup_pl.model.EmbeddingClassifier"}, "data": data})
         if self._command == "fit":
             parser.add_lightning_class_args(FitCheckpoint, "checkpoint")
@@ -136,6 +137,16 @@ class EstitchupCLI(LightningCLI):
         if self._command != "predict":
             text = self._parser(self._command).dump(self.config[self._command], skip_none=False)
             self._get(self.config_init, "dashboard").config = yaml.safe_load(text)
+
+    def after_fit(self) -> None:
+        """Say what has come of the fit (Lightning calls it, where a fit has come to its end)."""
+        checkpoint, model, data = self.trainer.checkpoint_callback, self.model, self.datamodule
+        if not self.trainer.is_global_zero or not isinstance(data, EmbeddingDataModule):
+            return
+        path = checkpoint.stable_path if isinstance(checkpoint, FitCheckpoint) else ""
+        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        if isinstance(model, EmbeddingClassifier):
+            print(closing_text(model, data, metrics, path))
 
     def before_instantiate_classes(self) -> None:
         """Keep predictions out of memory (they go to the file batch by batch); evaluate in the run of the fit."""

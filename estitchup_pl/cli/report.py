@@ -26,12 +26,12 @@ def main(argv: list[str]) -> int:
     """Run ``estitchup report`` with the words after it; return the exit status 0.
 
     Raises:
-        ConfigError: For a wrong call.
+        ConfigError: For a wrong call, or a folder of pictures that is not there.
         DataError: For a folder that holds no finished study.
     """
     arguments = report_parser().parse_call(argv)
     try:
-        report = write_report(StudyFolder(arguments.study))
+        report = write_report(StudyFolder(arguments.study), arguments.root)
     except OSError as error:
         raise DataError(f"{error.filename or arguments.study}: {error.strerror or error}") from error
     if not arguments.quiet:
@@ -46,6 +46,7 @@ def report_parser() -> CommandParser:
     """Parser of the command's options."""
     parser = CommandParser(prog="estitchup report", description=_DESCRIPTION)
     parser.add_argument("study", metavar="DIR", help="folder of the study, what --out named")
+    parser.add_argument("--root", metavar="DIR", default=".", help="folder or zip file of the items' pictures")
     parser.add_argument("--quiet", action="store_true", help="do not print the tables")
     return parser
 

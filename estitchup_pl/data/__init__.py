@@ -10,6 +10,7 @@ from estitchup_pl.data.splits import (
     RowsPerClass,
     Split,
     SplitProtocol,
+    StratifiedSplit,
     ThresholdSplit,
     TrialSplit,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "RowsPerClass",
     "Split",
     "SplitProtocol",
+    "StratifiedSplit",
     "ThresholdSplit",
     "TrialSplit",
     "digits_store",

@@ -27,7 +27,7 @@ from estitchup_pl.data.loading import (
     ShuffledBatches,
 )
 from estitchup_pl.data.none_groups import none_groups
-from estitchup_pl.data.splits import Split, SplitProtocol, TrialSplit
+from estitchup_pl.data.splits import Split, SplitProtocol, StratifiedSplit
 from estitchup_pl.data.trained_rows import (
     build_split,
     describe_encoders,
@@ -67,7 +67,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
     Args:
         store: Folder of an :class:`EmbeddingStore`, an open one, or ``"digits"`` for the embedded data set.
         split: Which rows train, validate and test; any :class:`SplitProtocol`. Default: the split of the checkpoint
-            that the model comes from, for a new model the paper's trial.
+            that the model comes from, for a new model a :class:`~estitchup_pl.data.StratifiedSplit`, by which 80 % of
+            the rows of each class train.
         modalities: Names of the modalities to concatenate, in this order; all of the store if ``None``. With a
             model from a checkpoint, its modalities are used.
         batch_size: Rows of a training batch on each process.
@@ -128,7 +129,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
 
     @property
     def split(self) -> SplitProtocol:
-        """The split that was given; without one, that of the model's checkpoint, or else the paper's trial.
+        """The split that was given; without one, that of the model's checkpoint, or else 80 % of each class.
 
         Raises:
             SplitError: If the checkpoint's is a class of the user's own, which has to be given again.
@@ -136,7 +137,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         if self._given_split is not None:
             return self._given_split
         model = self._classifier
-        return build_split(model.trained_on.split) if model and model.trained_on else TrialSplit()
+        return build_split(model.trained_on.split) if model and model.trained_on else StratifiedSplit()
 
     @property
     def parts(self) -> Split:
@@ -201,6 +202,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self._targets = torch.eye(len(self.class_names) + 1, len(self.class_names))
         if stage == "fit":
             self._announce_unknown_classes()
+            if self.trainer and not self.parts.val.size:
+                self.trainer.limit_val_batches = 0
 
     def describe_to(self, model: EmbeddingClassifier) -> None:
         """Tell a classifier what the data are, and for a fit what its training rows are; :meth:`setup` comes first."""
@@ -212,6 +215,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
             torch.from_numpy(digest_ids(self.store, self.parts.train)),
             describe_encoders(self.store, self.modalities),
             describe_recipes(self.store, self.modalities),
+            self.store.digest(self.modalities),
         )
         model.describe_data(self.class_names, self.modalities, self.moments, trained_on)
 
@@ -257,7 +261,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         return self._loader(rows, EvenBatches(len(rows), self.eval_batch_size))
 
     def val_dataloader(self) -> EmbeddingLoader:
-        """Batches of the validation rows, each once.
+        """Batches of the validation rows, each once; a fit on all rows does not ask for them.
 
         Raises:
             SplitError: If the model was trained on some of them.
@@ -381,6 +385,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
 
     def _eval_loader(self, rows: Rows, purpose: Literal["validate", "test"] | None = None) -> EmbeddingLoader:
         model = self._classifier
+        if purpose and not rows.size:
+            raise SplitError(f"no row is left to {purpose}: all labelled ones train. Label more, or train on fewer")
         if purpose and model and model.trained_on:
             refuse_trained_rows(self.store, rows, model.trained_on, purpose)
         if purpose and model and self._stage != "fit":

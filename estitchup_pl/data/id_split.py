@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from typing_extensions import override
 
-from estitchup_pl.data.splits import Split, SplitProtocol, check_fraction, groups_of
+from estitchup_pl.data.splits import Split, SplitProtocol, check_fraction, digest_places, groups_of
 from estitchup_pl.errors import SplitError
-from estitchup_pl.seeding import derive_seed
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import Rows, StoreLabels
-
-_SEEDS: Final = 2**63
-"""Number of seeds that :func:`derive_seed` has."""
 
 
 @dataclass
@@ -49,8 +42,7 @@ class IdSplit(SplitProtocol):
     @override
     def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
         rows = labels.labelled
-        ids = self._placed_by(store).take(rows).to_pylist()
-        places = np.array([derive_seed("split", "id", self.trial, item) / _SEEDS for item in ids])
+        places = digest_places(store, rows, "id", self.trial, self.group)
         is_unknown = np.isin(labels.codes[rows], labels.lookup(self.unknown_classes))
         trains = (places < self.train_fraction) & ~is_unknown
         for part, name in ((trains, "train on"), (~trains, "evaluate")):
@@ -60,10 +52,6 @@ class IdSplit(SplitProtocol):
                     "choose another fraction, or label more rows"
                 )
         return Split(rows[trains], rows[~trains], rows[~trains])
-
-    def _placed_by(self, store: EmbeddingStore) -> pa.ChunkedArray:
-        ids = store.column("id").cast(pa.string())
-        return ids if self.group is None else pc.coalesce(store.column(self.group).cast(pa.string()), ids)
 
     @override
     def groups(self, store: EmbeddingStore) -> Rows:

@@ -22,6 +22,12 @@ from estitchup_pl.seeding import derive_seed
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import Rows, StoreLabels
 
+FloatRows = npt.NDArray[np.float64]
+"""One number a row."""
+
+_SEEDS: Final = 2**63
+"""Number of seeds that :func:`derive_seed` has."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -134,6 +140,64 @@ class TrialSplit(SplitProtocol):
 
 
 @dataclass
+class StratifiedSplit(SplitProtocol):
+    """A share of the rows of each class trains, all others are evaluated: what a fit takes where no split is named.
+
+    Of a class with two rows or more at least one trains and, below a share of 1, at least one is evaluated; a class of
+    one row is trained. Which rows they are hangs on the digests of their ids: rows in another order are divided alike,
+    and new rows move few old ones (an :class:`IdSplit` moves none, but leaves out classes by chance). Validation and
+    test are the same rows, none of which is "none" unless ``unknown_classes`` says so: divide the training rows by a
+    :class:`ThresholdSplit` to fit a threshold.
+
+    Attributes:
+        train_fraction: Share of the rows of each class that trains, above 0; at 1 all do, and nothing is evaluated.
+        trial: Another number divides the rows in another way.
+        unknown_classes: Classes that are never trained on; all their rows are evaluated, as "none".
+        group: Column of the items whose equal values never stand on both sides: where some would train, all do, but for
+            those of unknown classes.
+    """
+
+    train_fraction: float = 0.8
+    trial: int = 0
+    unknown_classes: Sequence[str] = ()
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.train_fraction <= 1:
+            raise ConfigError(f"train_fraction must lie above 0 and be at most 1, got {self.train_fraction}")
+
+    @override
+    def assign(self, store: EmbeddingStore, labels: StoreLabels) -> Split:
+        rows, codes = labels.labelled, labels.codes[labels.labelled]
+        if not rows.size:
+            raise SplitError("no row of the store has a label, so there is none to train on: label some")
+        places = digest_places(store, rows, "stratified", self.trial, self.group)
+        is_known = ~np.isin(codes, labels.lookup(self.unknown_classes))
+        trains = is_known & (ranks_within(codes, places) < self._counts(codes))
+        if self.group is not None:
+            groups = self.groups(store)[rows]
+            trains = is_known & np.isin(groups, groups[trains])
+        if not trains.any():
+            raise SplitError("every class is among unknown_classes, so no row is left to train on")
+        return Split(rows[trains], rows[~trains], rows[~trains])
+
+    def _counts(self, codes: Rows) -> Rows:
+        """Training rows of the class of each row."""
+        _, place, sizes = np.unique(codes, return_inverse=True, return_counts=True)
+        most = sizes if self.train_fraction == 1 else np.maximum(sizes - 1, 1)
+        counts: Rows = np.clip(np.rint(self.train_fraction * sizes).astype(np.int64), 1, most)[place]
+        return counts
+
+    @override
+    def groups(self, store: EmbeddingStore) -> Rows:
+        return super().groups(store) if self.group is None else groups_of(store, self.group)
+
+    @override
+    def for_trial(self, trial: int) -> StratifiedSplit:
+        return replace(self, trial=trial)
+
+
+@dataclass
 class ThresholdSplit(SplitProtocol):
     """The split that finds a confidence threshold: the training rows of another split, divided once more (Sec. 4.3).
 
@@ -153,7 +217,7 @@ class ThresholdSplit(SplitProtocol):
         repeat: Number of the draw, 0 or above.
     """
 
-    split: SplitProtocol = field(default_factory=TrialSplit)
+    split: SplitProtocol = field(default_factory=StratifiedSplit)
     trial: int = 0
     fit_fraction: float = 0.7
     held_out: int | float = 5
@@ -402,6 +466,36 @@ def least_often(values: Rows, before: Rows, count: int, generator: np.random.Gen
     if count <= fewest.size:
         return generator.choice(fewest, count, replace=False)
     return np.concatenate([fewest, least_often(others, before, count - fewest.size, generator)])
+
+
+def digest_places(store: EmbeddingStore, rows: Rows, stream: str, trial: int, group: str | None) -> FloatRows:
+    """Place of each row in ``[0, 1)``: a function of its id alone, or of its value in a column where it has one.
+
+    Args:
+        store: The store.
+        rows: The rows, int64 ``(n,)``.
+        stream: What the places are for.
+        trial: Another number gives other places.
+        group: The column.
+    """
+    names = store.column("id").cast(pa.string())
+    if group is not None:
+        names = pc.coalesce(store.column(group).cast(pa.string()), names)
+    return np.array([derive_seed("split", stream, trial, name) / _SEEDS for name in names.take(rows).to_pylist()])
+
+
+def ranks_within(codes: Rows, places: FloatRows) -> Rows:
+    """Rank of each row by its place among those of the same code, from 0.
+
+    Example:
+        >>> ranks_within(np.array([0, 1, 0, 0]), np.array([0.5, 0.1, 0.9, 0.2])).tolist()
+        [1, 0, 2, 0]
+    """
+    order = np.lexsort((places, codes))
+    starts = np.searchsorted(codes[order], codes[order], side="left")
+    ranks = np.empty_like(order)
+    ranks[order] = np.arange(len(order)) - starts
+    return ranks
 
 
 def split_generator(stream: str, *key: int) -> np.random.Generator:

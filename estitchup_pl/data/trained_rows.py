@@ -74,8 +74,8 @@ def refuse_trained_rows(store: EmbeddingStore, rows: Rows, trained_on: TrainedOn
     count = int(np.isin(digest_ids(store, rows), trained_on.digests.numpy()).sum())
     if count:
         raise SplitError(
-            f"{count:,} of {len(rows):,} rows to {purpose} were trained on, which flatters the model: leave "
-            f"data.split out, which takes the split of the fit, {_spell(trained_on.split)}, or give one whose rows to "
+            f"{count:,} of {len(rows):,} rows to {purpose} were trained on, which flatters the model: leave data.split "
+            f"out, which takes the split of the fit, {spell_split(trained_on.split)}, or give one whose rows to "
             f"{purpose} are new to the model. Rows are known by their ids: other items need other ids"
         )
 
@@ -106,7 +106,7 @@ def build_split(description: Mapping[str, Any]) -> SplitProtocol:
     place, _, name = description["class_path"].rpartition(".")
     if place.partition(".")[0] != OWN_PACKAGE or description["init_args"] is None:
         raise SplitError(
-            f"the model was trained with the split {_spell(description)}, which is or holds a class of your own; "
+            f"the model was trained with the split {spell_split(description)}, which is or holds a class of your own; "
             "none is imported on a checkpoint's word: give it again (data.split)"
         )
     arguments = {
@@ -120,7 +120,8 @@ def build_split(description: Mapping[str, Any]) -> SplitProtocol:
         built: SplitProtocol = kind(**arguments)
     except (ImportError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"the checkpoint names the split {_spell(description)}, which cannot be made ({error}): give data.split"
+            f"the checkpoint names the split {spell_split(description)}, which cannot be made ({error}): give "
+            "data.split"
         ) from error
     return built
 
@@ -137,11 +138,17 @@ def _plain(value: object) -> Any:
     raise TypeError(f"{value!r} is no plain value")
 
 
-def _spell(description: Mapping[str, Any]) -> str:
+def spell_split(description: Mapping[str, Any]) -> str:
+    """Write what :func:`describe_split` has described as a call.
+
+    Example:
+        >>> spell_split({"class_path": "estitchup_pl.data.splits.ColumnSplit", "init_args": {"column": "fold"}})
+        "ColumnSplit(column='fold')"
+    """
     name = description["class_path"].rpartition(".")[2]
     arguments = description["init_args"] or {}
     spelled = (
-        f"{key}={_spell(value) if isinstance(value, Mapping) and 'class_path' in value else repr(value)}"
+        f"{key}={spell_split(value) if isinstance(value, Mapping) and 'class_path' in value else repr(value)}"
         for key, value in arguments.items()
     )
     return f"{name}({', '.join(spelled)})" if description["init_args"] is not None else description["class_path"]

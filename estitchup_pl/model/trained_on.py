@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,20 +23,22 @@ class TrainedOn:
         encoders: What made the embeddings, as the store of the first fit says.
         recipes: How new items are embedded in the same way, for modalities of which it is known: see
             :class:`~estitchup_pl.store.ModalityInfo`.
+        store: Digest of all embeddings of the store of the last fit; empty where it is not known, as in memory.
     """
 
     split: Mapping[str, Any]
     digests: Tensor
     encoders: Encoders = field(default_factory=dict)
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    store: str = ""
 
     def after(self, earlier: TrainedOn | None) -> TrainedOn:
         """Add the rows of a fit that this one went on from."""
         if earlier is None:
             return self
         digests = torch.unique(torch.cat([self.digests, earlier.digests]))
-        recipes = {**self.recipes, **earlier.recipes}
-        return TrainedOn(self.split, digests, {**self.encoders, **earlier.encoders}, recipes)
+        encoders, recipes = {**self.encoders, **earlier.encoders}, {**self.recipes, **earlier.recipes}
+        return replace(self, digests=digests, encoders=encoders, recipes=recipes)
 
 
 def other_encoder(trained: Encoders, found: Encoders) -> str | None:

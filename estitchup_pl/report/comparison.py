@@ -36,6 +36,9 @@ ACCEPTED: Final = {"accuracy_accepted": "Acc. of accepted", "coverage": "Coverag
 RISK: Final = {"aurc": "AURC", "augrc": "AUGRC"}
 LOWER_IS_BETTER: Final = {"ece", "ece_id", "classwise_ece", "adaptive_ece", "none_fpr95", *RISK}
 CONVERGENCE: Final = "epochs_to_convergence"
+LATE: Final = 0.75
+"""Share of the epochs after which a run that is still on its way to its best may not have come to it."""
+
 FACTS: Final = ("train_rows", "none_rows")
 """Results that are no scores: they stand in what the page says of the study."""
 
@@ -59,6 +62,7 @@ class Comparison:
         compared: For each method that chooses among others and each trial its candidates, see ``RunRecord.selection``.
         higher_is_better: Whether a higher value of a metric is better, None where neither is; by the metric's name.
         model: The classifier that is kept, if any is.
+        epochs: Epochs of a final fit.
     """
 
     name: str
@@ -74,6 +78,7 @@ class Comparison:
     threshold_intervals: Mapping[str, list[dict[str, dict[str, float]]]] = field(default_factory=dict)
     compared: Mapping[str, list[list[dict[str, Any]]]] = field(default_factory=dict)
     model: KeptModel | None = None
+    epochs: int = 0
 
     def trials_of(self, method: str, metric: str) -> Floats:
         """Values of a metric, one a trial, ``(trials,)``."""
@@ -112,10 +117,16 @@ class Comparison:
         return [*HEURISTICS, *(rule for rule in found if rule not in HEURISTICS)]
 
     @property
-    def none_rows(self) -> str:
-        """How many "none" rows the trials have, where it is few: below :data:`FEW_NONE_ROWS` in one of them."""
+    def few_none_rows(self) -> list[int]:
+        """The "none" rows of each trial, where one of them has few, below :data:`FEW_NONE_ROWS`; else nothing."""
         rows = [int(rows) for rows in self.trials_of(self.control, "none_rows") if math.isfinite(rows)]
-        return f"{count_text(rows)} rows" if rows and min(rows) < FEW_NONE_ROWS else ""
+        return rows if rows and 0 < min(rows) < FEW_NONE_ROWS else []
+
+    def still_improving(self, method: str) -> tuple[int, int]:
+        """Runs that came within 1 % of their best only in the last quarter of their epochs, and all with epochs."""
+        found = self.trials_of(method, CONVERGENCE)
+        there = found[np.isfinite(found)]
+        return int((there > LATE * self.epochs).sum()) if self.epochs else 0, len(there)
 
     def basis(self, method: str, heuristic: str, name: str) -> list[float]:
         """One part of the intervals of a method's thresholds, such as ``low``, of each trial that has one."""

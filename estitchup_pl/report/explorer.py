@@ -5,6 +5,7 @@ Everything that the page shows is computed and rounded here; the page looks it u
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
@@ -14,18 +15,24 @@ import numpy.typing as npt
 import torch
 
 from estitchup_pl.batch import NONE
-from estitchup_pl.functional import HEURISTICS
+from estitchup_pl.functional import FEW_NONE_ROWS, HEURISTICS
 from estitchup_pl.report.averages import Floats, mean_over_trials
+from estitchup_pl.report.comparison import count_text
 from estitchup_pl.report.curves import NEAR_ONE, curves_at
+from estitchup_pl.report.few import interval_of, share_interval
+from estitchup_pl.report.items import ShownItems
 from estitchup_pl.report.runs import Run, StudyRuns
 from estitchup_pl.report.text_table import threshold as threshold_text
 
 SLIDER_GRID: Final[Floats] = np.unique([*(step / 1000 for step in range(1001)), *NEAR_ONE])
 """Thousandths, and finer steps near 1, where the confidences of an overconfident classifier crowd."""
+NOTHING: Final = -1
+"""What stands for the accuracy of what is accepted where nothing is, in :data:`UNITS`."""
 UNITS: Final = 10000
 """A share is kept as a whole number of hundredths of a percent."""
 NONE_NAME: Final = '"none"'
 _EXAMPLES_NEAR: Final = 8
+_CONFUSIONS: Final = 10
 _EXAMPLE_STEPS: Final = 50
 
 
@@ -37,6 +44,7 @@ class Outcome(NamedTuple):
         none: Accuracy of "none".
         overall: Accuracy of all rows.
         coverage: Share of the rows that get a class.
+        accepted: Accuracy of the rows that get a class, an accepted "none" row being wrong.
         labelling: Number of rows that get none, and would go to labelling.
     """
 
@@ -44,6 +52,7 @@ class Outcome(NamedTuple):
     none: Floats
     overall: Floats
     coverage: Floats
+    accepted: Floats
     labelling: Floats
 
 
@@ -52,9 +61,12 @@ def outcome(run: Run, thresholds: npt.ArrayLike) -> Outcome:
     grid = torch.as_tensor(thresholds).to(run.test.acceptance.dtype)
     curves = curves_at(run.test, grid)
     rows = len(run.test.labels)
-    rejected = torch.searchsorted(run.test.acceptance.sort().values, grid, right=True).double()
+    ascending, order = run.test.acceptance.sort()
+    rejected = torch.searchsorted(ascending, grid, right=True)
+    right_from = torch.cat([run.test.correct[order].double().flip(0).cumsum(0).flip(0), torch.zeros(1)])
+    accepted = right_from[rejected] / (rows - rejected)  # NaN where nothing is
     accuracies = (curves.accuracy_id, curves.accuracy_none, curves.accuracy)
-    return Outcome(*(field.numpy() for field in (*accuracies, 1 - rejected / rows, rejected)))
+    return Outcome(*(field.numpy() for field in (*accuracies, 1 - rejected / rows, accepted, rejected.double())))
 
 
 def mean_outcome(runs: list[Run], thresholds: npt.ArrayLike) -> Outcome:
@@ -63,12 +75,33 @@ def mean_outcome(runs: list[Run], thresholds: npt.ArrayLike) -> Outcome:
     return Outcome(*(mean_over_trials(field) for field in zip(*outcomes, strict=True)))
 
 
-def explorer(study: StudyRuns) -> dict[str, Any]:
-    """Content of the page's data: thresholds, and all methods with their views, classes and examples."""
+def explorer(study: StudyRuns, items: ShownItems | None = None) -> dict[str, Any]:
+    """Content of the page's data: thresholds, all methods with their views, classes and examples, and the items' texts.
+
+    Args:
+        study: The runs.
+        items: Texts and pictures of the items, where they can be shown.
+    """
+    methods = [_method(method, study) for method in study.methods]
     return {
         "grid": [f"{value:.6f}".rstrip("0").rstrip(".") for value in SLIDER_GRID],
-        "methods": [_method(method, study) for method in study.methods],
+        "methods": methods,
+        "items": items.of(_looked_at_first(methods)) if items else [],
     }
+
+
+def _looked_at_first(methods: list[dict[str, Any]]) -> list[str]:
+    """Ids of the items on the page: those of confusions, then those nearest to a threshold, then all others."""
+    confused = [item for method in methods for row in method["confusions"] for item in row[-1]]
+    runs = [(method["views"][0], examples) for method in methods for examples in method["examples"]]
+    near = [entry[0] for view, examples in runs for entry in _nearest(examples, view["chosen"]["intersection"])]
+    return [*confused, *near, *(entry[0] for _, examples in runs for entry in examples)]
+
+
+def _nearest(examples: list[list[Any]], chosen: dict[str, Any]) -> list[list[Any]]:
+    """The examples next to a threshold, of which the page shows six on each side."""
+    place = bisect_right(examples, float(chosen["text"]), key=lambda entry: float(entry[-1]))
+    return examples[max(place - _EXAMPLES_NEAR, 0) : place + _EXAMPLES_NEAR]
 
 
 def mean_thresholds(runs: list[Run]) -> dict[str, float]:
@@ -85,6 +118,7 @@ def _method(method: str, study: StudyRuns) -> dict[str, Any]:
         "views": mean + views,
         "examples": [_examples(run, mean_thresholds(runs)) for run in runs],
         "classes": class_results(runs),
+        "confusions": confusions(runs),
     }
 
 
@@ -93,8 +127,11 @@ def _view(runs: list[Run]) -> dict[str, Any]:
     chosen = mean_thresholds(runs)
     thresholds = np.sort([*SLIDER_GRID, *chosen.values()])
     result = mean_outcome(runs, thresholds)
-    shares = {name: _steps(np.rint(values * UNITS)) for name, values in result._asdict().items() if name != "labelling"}
+    accepted = np.nan_to_num(result.accepted, nan=NOTHING / UNITS)
+    of_rows = result._replace(accepted=accepted)._asdict()
+    shares = {name: _steps(np.rint(values * UNITS)) for name, values in of_rows.items() if name != "labelling"}
     return {
+        **_of_few(runs, result.none),
         "rows": round(float(np.mean([len(run.test.labels) for run in runs]))),
         "chosen": {
             name: {"index": int(np.searchsorted(thresholds, value)), "text": threshold_text(value)}
@@ -103,6 +140,15 @@ def _view(runs: list[Run]) -> dict[str, Any]:
         **shares,
         "labelling": _steps(np.rint(result.labelling)),
     }
+
+
+def _of_few(runs: list[Run], none: Floats) -> dict[str, Any]:
+    """The interval of the accuracy of "none" at each threshold, where a run has few such rows."""
+    rows = [int((run.test.labels == NONE).sum()) for run in runs]
+    if not 0 < min(rows) < FEW_NONE_ROWS:
+        return {}
+    low, high = (_steps(np.rint(end * UNITS)) for end in share_interval(none, min(rows)))
+    return {"few": count_text(rows), "low": low, "high": high}
 
 
 def _steps(values: Floats) -> list[int] | None:
@@ -121,8 +167,8 @@ def class_results(runs: list[Run]) -> list[list[Any]]:
 
     Returns:
         Rows of name, test rows, training rows (the mean of the trials), accuracy at the intersection threshold of
-        each run, mean confidence and AUPR. A class counts where it was trained, else its rows are "none", the last
-        name possible.
+        each run, mean confidence, AUPR, and the interval of the accuracy where it is of few rows, else an empty text. A
+        class counts where it was trained, else its rows are "none", the last name possible.
     """
     sums: dict[str, Floats] = {}
     trained = Counter[str]()
@@ -137,11 +183,38 @@ def class_results(runs: list[Run]) -> list[list[Any]]:
             sums[name] = sums.get(name, 0) + row
         trained.update(run.train_counts)
     rows = [
-        [name, int(count), round(trained[name] / len(runs)), *(round(float(total / count), 4) for total in totals)]
+        [
+            name,
+            int(count),
+            round(trained[name] / len(runs)),
+            *(round(float(total / count), 4) for total in totals),
+            interval_of(float(totals[0] / count), count) if count < FEW_NONE_ROWS else "",
+        ]
         for name, (count, *totals) in sums.items()
         if count
     ]
     return sorted(rows, key=lambda row: (row[3], -row[1]))
+
+
+def confusions(runs: list[Run]) -> list[list[Any]]:
+    """Wrong decisions that were accepted at the intersection threshold of each run, the most frequent first.
+
+    Args:
+        runs: Runs of a method.
+
+    Returns:
+        At most ten rows of label, whether it was trained (0 for "none"), the class that was said, how often that was
+        so over all trials, and the ids of the items of which it was said with most confidence, at most three.
+    """
+    found: dict[tuple[str, int, str], list[tuple[float, str]]] = {}
+    for run in runs:
+        test, names = run.test, run.record.class_names
+        wrong = (test.acceptance > run.record.thresholds["intersection"]) & ~test.correct
+        for row in torch.nonzero(wrong).flatten().tolist():
+            pair = (run.label_names[row].as_py(), int(test.labels[row] != NONE), names[int(test.predicted[row])])
+            found.setdefault(pair, []).append((-float(test.acceptance[row]), run.ids[row].as_py()))
+    most = sorted(found.items(), key=lambda entry: (-len(entry[1]), entry[0]))[:_CONFUSIONS]
+    return [[*pair, len(items), list(dict.fromkeys(item for _, item in sorted(items)))[:3]] for pair, items in most]
 
 
 def _examples(run: Run, means: dict[str, float]) -> list[list[Any]]:

@@ -34,9 +34,9 @@ def kept_model(folder: StudyFolder, config: dict[str, Any]) -> KeptModel | None:
     made_of = f", which is {best['made_of']}" if best["made_of"] != best["method"] else ""
     values = f" ({values_text(best['values'])})" if best["values"] else ""
     what = (
-        f"{folder.best_path} is {best['method']}{made_of}{values}, fitted to the training rows of trial {best['trial']} "
-        f"and chosen by {best['target']} on the validation rows of that trial's threshold splits "
+        f"{folder.best_path} is {best['method']}{made_of}{values}, fitted to the training rows of trial "
+        f"{best['trial']} and chosen by {best['target']} on the validation rows of that trial's threshold splits "
         f"({number(best['score'])}); no test row took part."
     )
     store, path = shlex.quote(str(config["store"])), shlex.quote(str(folder.best_path))
-    return KeptModel(what, f"estitchup predict --data.store {store} --ckpt_path {path}")
+    return KeptModel(what, f"estitchup predict --ckpt_path {path} --store {store}")

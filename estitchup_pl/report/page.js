@@ -1,6 +1,6 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
-const SHARES = ["known", "none", "overall", "coverage"];
+const SHARES = ["known", "none", "overall", "coverage", "accepted"];
 
 // Colours are the page's own variables, so charts follow its theme, on paper too, without being drawn again.
 const CONFIG = {
@@ -25,7 +25,7 @@ function running(steps) {
 
 for (const method of data.methods)
   for (const view of method.views) {
-    for (const name of [...SHARES, "labelling"]) view[name] = running(view[name]);
+    for (const name of [...SHARES, "labelling", "low", "high"]) view[name] = running(view[name]);
     view.thresholds = [...data.grid];
     const chosen = Object.values(view.chosen).sort((a, b) => a.index - b.index);
     for (const { index, text } of chosen) view.thresholds.splice(index, 0, text);
@@ -40,6 +40,19 @@ function element(name, text, attributes = {}) {
   made.textContent = text;
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   return made;
+}
+
+const items = new Map(data.items.map(([id, ...shown]) => [id, shown]));
+
+// An item by its id, with its texts and its picture where the page has them.
+function itemIn(cell, id) {
+  const [text, picture] = items.get(id) ?? [];
+  const made = element("div", "", { class: "item" });
+  if (picture) made.append(element("img", "", { src: picture, alt: "", loading: "lazy" }));
+  const words = element("span", id);
+  if (text) words.append(element("small", ` ${text}`));
+  made.append(words);
+  cell.append(made);
 }
 
 function fill(select, names, start = 0) {
@@ -78,7 +91,9 @@ function showThreshold() {
   const text = now.thresholds[index];
   byId("threshold-value").textContent = text;
   slider.setAttribute("aria-valuetext", text);
-  for (const name of SHARES) byId(name).textContent = now[name] ? percent(now[name][index]) : "–";
+  for (const name of SHARES) byId(name).textContent = now[name]?.[index] >= 0 ? percent(now[name][index]) : "–";
+  const [low, high] = [now.low, now.high].map((ends) => ends && (ends[index] / 100).toFixed(0));
+  byId("none-few").textContent = now.few ? `of ${now.few} rows, 95 % interval ${low} to ${high} %` : "";
   byId("labelling").textContent = count(now.labelling[index]);
   byId("rows").textContent = count(now.rows);
   for (const [name, place] of Object.entries(now.chosen))
@@ -99,7 +114,9 @@ function showExamples(threshold) {
       const accepted = value > threshold;
       const row = element("tr", "", accepted ? {} : { class: "rejected" });
       const decision = accepted ? (known && label === predicted ? "right" : "wrong") : known ? "rejected" : "rejected, rightly";
-      row.append(...[id, known ? label : `${label} (“none”)`, predicted, confidence(value), decision].map((text) => element("td", text)));
+      row.append(element("td", ""));
+      itemIn(row.cells[0], id);
+      row.append(...[known ? label : `${label} (“none”)`, predicted, confidence(value), decision].map((text) => element("td", text)));
       return row;
     }),
   );
@@ -140,10 +157,11 @@ function showClasses() {
   const order = (a, b) => (typeof a === "string" ? a.localeCompare(b) : a - b);
   const rows = [...data.methods[classMethod.selectedIndex].classes].sort((a, b) => sign * order(a[column], b[column]));
   byId("class-table").tBodies[0].replaceChildren(
-    ...rows.map(([name, support, training, ...values]) => {
+    ...rows.map(([name, support, training, accuracy, certainty, precision, few]) => {
       const row = element("tr", "");
       row.append(element("th", name, { scope: "row" }), element("td", count(support)), element("td", count(training)));
-      row.append(...values.map((value) => element("td", value.toFixed(4))));
+      row.append(element("td", accuracy.toFixed(4) + few));
+      row.append(...[certainty, precision].map((value) => element("td", value.toFixed(4))));
       return row;
     }),
   );
@@ -153,6 +171,19 @@ function showClasses() {
   });
 }
 
+function showConfusions() {
+  const { name, confusions } = data.methods[classMethod.selectedIndex];
+  byId("confusions-of").textContent = name;
+  byId("confusion-table").tBodies[0].replaceChildren(
+    ...confusions.map(([label, known, said, times, ids]) => {
+      const row = element("tr", "");
+      row.append(element("td", known ? label : `${label} (“none”)`), element("td", said), element("td", count(times)), element("td", ""));
+      for (const id of ids) itemIn(row.lastElementChild, id);
+      return row;
+    }),
+  );
+}
+
 for (const button of byId("class-table").querySelectorAll("button"))
   button.addEventListener("click", () => {
     const column = Number(button.dataset.column);
@@ -160,8 +191,27 @@ for (const button of byId("class-table").querySelectorAll("button"))
     showClasses();
   });
 fill(classMethod, data.methods.map(({ name }) => name), data.start);
-classMethod.addEventListener("change", showClasses);
-showClasses();
+for (const show of [showClasses, showConfusions]) {
+  classMethod.addEventListener("change", show);
+  show();
+}
+
+// Downloads ----------------------------------------------------------------------------------------------------
+
+// A cell that a spreadsheet would take for a formula is made text; numbers with a sign stay numbers.
+const cell = (text) => `"${text.replace(/^(?=[=@\t\r]|[+-](?![\d.]))/, "'").replaceAll('"', '""')}"`;
+
+function download(table, name) {
+  const lines = [...table.rows].map((row) => [...row.cells].map(({ textContent }) => cell(textContent.trim())).join(","));
+  const address = URL.createObjectURL(new Blob(["\ufeff", lines.join("\r\n")], { type: "text/csv" }));
+  element("a", "", { href: address, download: `${name}.csv` }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10000);
+}
+
+for (const button of document.querySelectorAll(".csv"))
+  button.addEventListener("click", () => {
+    download(button.closest("p, .controls").nextElementSibling.querySelector("table"), button.dataset.file);
+  });
 
 // Charts -------------------------------------------------------------------------------------------------------
 

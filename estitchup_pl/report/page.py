@@ -12,13 +12,16 @@ from estitchup_pl.optional import require
 from estitchup_pl.report.curves import MethodCurves
 from estitchup_pl.report.explorer import explorer
 from estitchup_pl.report.figures import FIGURES, Figure, outcome_chart, page_panel, vega_lite_version
+from estitchup_pl.report.items import ShownItems
 from estitchup_pl.report.runs import StudyRuns
 from estitchup_pl.report.tables import StudyTables
 from estitchup_pl.report.verdict import verdict
 
 
-def make_page(study: StudyRuns, tables: StudyTables, curves: list[MethodCurves]) -> str:
-    """Write the page.
+def make_page(
+    study: StudyRuns, tables: StudyTables, curves: list[MethodCurves], items: ShownItems | None = None
+) -> str:
+    """Write the page, with texts and pictures of items where they can be shown.
 
     Names, ids and labels come from users' data: Jinja escapes all text, and JSON so that it cannot end the element
     that it stands in.
@@ -38,11 +41,12 @@ def make_page(study: StudyRuns, tables: StudyTables, curves: list[MethodCurves])
         style=_file("page.css"),
         answers=answers,
         model=study.model,
+        remarks=tables.remarks(),
         tables=tables.tables(),
         figures=figures,
         facts=_facts(study),
         data={
-            **explorer(study),
+            **explorer(study, items),
             "start": study.methods.index(answers[-1].method) if answers else 0,
             "trials": [f"trial {trial}" for trial in study.trials],
             "panels": panels,

@@ -23,6 +23,7 @@ from estitchup_pl.report.comparison import (
     Comparison,
     count_text,
 )
+from estitchup_pl.report.few import interval_of
 from estitchup_pl.report.runs import HEURISTIC_NAMES
 from estitchup_pl.report.significance import METRICS, Interval
 from estitchup_pl.report.text_table import MISSING, TextTable, number, threshold, values_text, with_spread
@@ -104,7 +105,7 @@ def accuracies(study: Comparison, heuristic: str, letter: str) -> TextTable:
         means = {metric: study.mean(method, f"{metric}/{heuristic}") for metric in ACCURACIES}
         yield threshold(means["threshold"])
         yield number(means["accuracy_id"])
-        yield _of_few(number(means["accuracy_none"]), study)
+        yield _share_of_few(means["accuracy_none"], study)
         yield number(means["accuracy"])
         if study.beside_paper:
             printed = paper.TABLE_3.get(method, {})
@@ -115,6 +116,7 @@ def accuracies(study: Comparison, heuristic: str, letter: str) -> TextTable:
         f"Table 3{letter}: accuracy at the threshold of the {HEURISTIC_NAMES[heuristic]} heuristic",
         'Accuracy of known classes, of "none" and of all rows at the threshold that the heuristic found on the '
         "threshold splits of each trial. Means over trials."
+        + (" Of few rows with the 95 % interval of a share of the rows of one trial." if study.few_none_rows else "")
         + (" The paper does not say which heuristic its table shows." if study.beside_paper else ""),
         ("Method", *ACCURACIES.values(), *_paper_columns(study, ACCURACIES.values())),
         tuple((method, *cells(method)) for method in study.methods),
@@ -220,20 +222,22 @@ def differences(study: Comparison) -> TextTable:
 
 
 def convergence(study: Comparison) -> TextTable:
-    """Epochs to convergence (Sec. 4.1)."""
+    """Epochs to convergence (Sec. 4.1), and whether there were enough of them."""
 
-    def cell(method: str) -> str:
+    def cells(method: str) -> Iterator[str]:
         mean, spread = study.mean(method, CONVERGENCE), study.spread(method, CONVERGENCE)
-        return f"{mean:.1f} ({spread:.1f})".replace("nan", MISSING) if math.isfinite(mean) else MISSING
+        yield f"{mean:.1f} ({spread:.1f})".replace("nan", MISSING) if math.isfinite(mean) else MISSING
+        improving, runs = study.still_improving(method)
+        yield f"{improving} of {runs}" if runs and study.epochs else MISSING
 
     return TextTable(
         "convergence",
         "Epochs to convergence",
-        "First epoch whose overall accuracy is within 1 % of the best of the run; in brackets the standard "
-        "deviation over trials."
+        "First epoch whose overall accuracy is within 1 % of the best of the run; in brackets the standard deviation "
+        "over trials. Runs for which that is in the last quarter of their epochs were still improving."
         + (" The paper: E-Mixup takes half the epochs of the control (Sec. 4.1)." if study.beside_paper else ""),
-        ("Method", "Epochs"),
-        tuple((method, cell(method)) for method in study.methods),
+        ("Method", "Epochs", "Still improving"),
+        tuple((method, *cells(method)) for method in study.methods),
     )
 
 
@@ -301,7 +305,14 @@ def interval_text(interval: Interval) -> str:
 
 def _of_few(text: str, study: Comparison) -> str:
     """Say at a number about "none" that it rests on few rows, if it does."""
-    return f"{text} ({study.none_rows})" if study.none_rows and text != MISSING else text
+    few = study.few_none_rows
+    return f"{text} ({count_text(few)} rows)" if few and text != MISSING else text
+
+
+def _share_of_few(share: float, study: Comparison) -> str:
+    """A share of "none" rows with its interval, if they are few."""
+    few = study.few_none_rows
+    return _of_few(number(share) + (interval_of(share, min(few)) if few else ""), study)
 
 
 def _signs(metrics: Iterable[str]) -> dict[str, float]:

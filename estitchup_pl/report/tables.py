@@ -40,7 +40,18 @@ class StudyTables(Comparison):
     def preface(self) -> list[str]:
         """The summary, which methods are left out, and which classifier is kept."""
         left_out = [f"Left out: {method}, {why}." for method, why in self.left_out.items()]
-        return [self.summary(), *left_out, *(self.model or ())]
+        return [self.summary(), *left_out, *self.remarks(), *(self.model or ())]
+
+    def remarks(self) -> list[str]:
+        """What to bear in mind with these numbers."""
+        counts = {method: self.still_improving(method) for method in self.methods}
+        late = [method for method, (improving, runs) in counts.items() if runs and improving == runs]
+        if not late:
+            return []
+        return [
+            f"Every run of {', '.join(late)} was still improving in the last quarter of its {self.epochs} epochs: with "
+            "more epochs it may be better, and others may be ahead (Figure 5)."
+        ]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Print all tables."""
@@ -75,4 +86,5 @@ def tables_of(study: StudyRuns) -> StudyTables:
         {method: [run.record.threshold_intervals for run in study.of(method)] for method in study.methods},
         {method: trials for method in study.methods if all(trials := [run.choice for run in study.of(method)])},
         study.model,
+        int(study.header.get("epochs", 0)),
     )

@@ -1,12 +1,12 @@
-"""The answers that a reader looks for first: which method for ranking, for calibration, for balance."""
+"""The answers that a reader looks for first: which method for ranking, for calibration, for telling "none"."""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
-import numpy as np
-
-from estitchup_pl.report.comparison import Comparison
+from estitchup_pl.report.comparison import Comparison, count_text
+from estitchup_pl.report.few import interval_of
 from estitchup_pl.report.significance import Interval
 from estitchup_pl.report.text_table import number, threshold
 
@@ -26,54 +26,75 @@ class Answer(NamedTuple):
 
 
 def verdict(study: Comparison) -> list[Answer]:
-    """Name the best method for ranking, for calibration and for balance, with the numbers, as far as there are any."""
-    answers = (_ranking(study), _calibration(study), _balance(study))
+    """Name the best method for ranking, for calibration and for telling "none", each with its interval.
+
+    Where there is one method alone there is nothing to compare; of "none" it speaks where there are "none" rows.
+    """
+    if len(study.methods) < 2:
+        return []
+    answers = (_ranking(study), _calibration(study), _none(study))
     return [answer for answer in answers if answer is not None]
 
 
 def _ranking(study: Comparison) -> Answer | None:
-    best = study.best({method: study.mean(method, "aupr") for method in study.methods})
+    best = _best(study, "aupr", 1)
     if best is None:
         return None
     why = f"AUPR {number(study.mean(best, 'aupr'))}, AUROC {number(study.mean(best, 'auroc'))}. "
-    return Answer("Ranks best", best, why + _against_control(study, best, "AUPR", "aupr"))
+    return Answer("Ranks best", best, why + _compared(study, best, "AUPR", "aupr", 1))
 
 
 def _calibration(study: Comparison) -> Answer | None:
-    best = study.best({method: -study.mean(method, "ece") for method in study.methods})
+    best = _best(study, "ece", -1)
     if best is None:
         return None
-    closest = study.best({method: study.mean(method, "correlation") for method in study.methods}) or best
     why = f"ECE {number(study.mean(best, 'ece'))}, correlation {number(study.mean(best, 'correlation'))}. "
-    why += _against_control(study, best, "ECE", "ece")
+    why += _compared(study, best, "ECE", "ece", -1)
+    closest = _best(study, "correlation", 1) or best
     if closest != best:
-        why += f" {closest} has the greatest correlation, {number(study.mean(closest, 'correlation'))}."
+        why += f" {closest} has the greatest correlation, {number(study.mean(closest, 'correlation'))}. "
+        why += _compared(study, closest, "Correlation", "correlation", 1)
     return Answer("Is calibrated best", best, why)
 
 
-def _balance(study: Comparison) -> Answer | None:
-    both = {
-        method: [study.mean(method, f"accuracy_{kind}/intersection") for kind in ("id", "none")]
-        for method in study.methods
-    }
-    best = study.best({method: float(np.min(accuracies)) for method, accuracies in both.items()})
+def _none(study: Comparison) -> Answer | None:
+    best = _best(study, "none_auroc", 1)
     if best is None:
         return None
-    known, none = map(number, both[best])
-    at = threshold(study.mean(best, "threshold/intersection"))
+    known, none = (study.mean(best, f"accuracy_{kind}/intersection") for kind in ("id", "none"))
+    few = study.few_none_rows
     why = (
-        f'Known accuracy {known} and "none" accuracy {none} at the intersection threshold ({at} on average): the '
-        "smaller of the two is greater than any other method's."
+        f"None AUROC {number(study.mean(best, 'none_auroc'))}. {_compared(study, best, 'None AUROC', 'none_auroc', 1)}"
     )
-    return Answer('Balances known and "none" best', best, why)
+    if math.isfinite(known) and math.isfinite(none):
+        at = threshold(study.mean(best, "threshold/intersection"))
+        of_few = f"{interval_of(none, min(few))} of {count_text(few)} rows" if few else ""
+        why += (
+            f' At the intersection threshold ({at} on average) "none" accuracy is {number(none)}{of_few}, known '
+            f"accuracy {number(known)}."
+        )
+    return Answer('Tells "none" best', best, why)
 
 
-def _against_control(study: Comparison, method: str, name: str, metric: str) -> str:
-    if method == study.control:
-        return f"No other method has a better {name}."
-    interval = study.intervals[method][metric]
-    real = "a real difference" if interval.excludes_zero else "which may be chance"
-    return f"{name} {_with_ends(interval)} against {study.control}: {real}."
+def _best(study: Comparison, metric: str, sign: int) -> str | None:
+    return study.best({method: sign * study.mean(method, metric) for method in study.methods})
+
+
+def _compared(study: Comparison, method: str, name: str, metric: str, sign: int) -> str:
+    """The difference to the control; of the control itself that of the method that comes next."""
+    if method != study.control:
+        interval = study.intervals[method][metric]
+        return f"{name} {_with_ends(interval)} against {study.control}{_real(interval)}"
+    scores = {other: sign * study.mean(other, metric) for other in study.methods}
+    second = study.best({**scores, study.control: math.nan})
+    if second is None:
+        return ""
+    interval = study.intervals[second][metric]
+    return f"Next is {second}, {name} {_with_ends(interval)}{_real(interval)}"
+
+
+def _real(interval: Interval) -> str:
+    return ": a real difference." if interval.excludes_zero else ", which may be chance."
 
 
 def _with_ends(interval: Interval) -> str:

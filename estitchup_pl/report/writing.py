@@ -7,6 +7,7 @@ from pathlib import Path
 
 from estitchup_pl.report.curves import method_curves
 from estitchup_pl.report.figures import FIGURES, panels, picture
+from estitchup_pl.report.items import shown_items
 from estitchup_pl.report.libraries import missing_libraries
 from estitchup_pl.report.page import make_page
 from estitchup_pl.report.runs import StudyRuns, read_study
@@ -35,19 +36,21 @@ class ReportPaths:
     html: Path | None = None
 
 
-def write_report(folder: StudyFolder) -> ReportPaths:
+def write_report(folder: StudyFolder, root: str | Path = ".") -> ReportPaths:
     """Write the report of a study from its results and predictions, each file whole or not at all.
 
     Without the extra ``report`` these are the tables alone, see :func:`missing_libraries`.
 
     Args:
         folder: Folder of the study; the report is written into it.
+        root: Folder or zip file that the paths of pictures are relative to, if the store's items name any.
 
     Returns:
         What was written.
 
     Raises:
         DataError: If the folder is no study's, or its control or its results are not complete.
+        ConfigError: If there is no such root.
     """
     study = read_study(folder)
     tables = tables_of(study)
@@ -55,14 +58,15 @@ def write_report(folder: StudyFolder) -> ReportPaths:
     markdown, numbers = (_write(folder.path / name, text.encode()) for name, text in texts.items())
     if missing_libraries():
         return ReportPaths(tables, markdown, numbers)
-    return ReportPaths(tables, markdown, numbers, *_draw(folder.path, study, tables))
+    return ReportPaths(tables, markdown, numbers, *_draw(folder.path, study, tables, root))
 
 
-def _draw(path: Path, study: StudyRuns, tables: StudyTables) -> tuple[tuple[Path, ...], Path]:
+def _draw(path: Path, study: StudyRuns, tables: StudyTables, root: str | Path) -> tuple[tuple[Path, ...], Path]:
     curves = [method_curves(method, study.of(method)) for method in study.methods]
     charts = {figure.key: chart for figure in FIGURES if (chart := panels(figure, curves)) is not None}
     figures = tuple(_write(path / f"figures/{name}.png", picture(chart)) for name, chart in charts.items())
-    return figures, _write(path / "report.html", make_page(study, tables, curves).encode())
+    page = make_page(study, tables, curves, shown_items(study.header["config"], root))
+    return figures, _write(path / "report.html", page.encode())
 
 
 def _write(path: Path, content: bytes) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 from tqdm import tqdm
 
 from estitchup_pl.errors import StoreError
@@ -163,6 +164,12 @@ class EmbeddingStore:
         if self.path is not None:
             return EmbeddingStore.open, (self.path.absolute(),)
         return _rebuild, (self._header, self._shards, self._items)
+
+    def digest(self, modalities: Iterable[str]) -> str:
+        """Digest of all embeddings of these modalities, from those in the header; empty for a store in memory."""
+        folders = tuple(f"embeddings/{name}/" for name in modalities)
+        files = sorted((file, digest) for file, digest in self._header.digests.items() if file.startswith(folders))
+        return xxhash.xxh3_128_hexdigest(repr(files).encode()) if files else ""
 
     @property
     def items(self) -> pa.Table:

@@ -91,7 +91,7 @@ def solved(study: Study, method: RowsMethod, trial: int, seed: int) -> Embedding
 
 
 def classifier_of(study: Study, name: str, trial: int, heuristic: Heuristic = "intersection") -> EmbeddingClassifier:
-    """Make the classifier of a method of its fits in a trial, with its threshold, what that rests on, and what sets need.
+    """Make the classifier of a method of its fits in a trial, with its threshold and what sets and intervals need.
 
     Args:
         study: The study, in which the classifiers of all :func:`fits_of` the method are kept.

@@ -66,7 +66,7 @@ def _complete(config: StudyConfig, folder: StudyFolder, report: Reporter) -> Stu
             run_stage(stage, study, report, crew)
         kept = KeptModels(study)
         run_stage(FinalFits(kept.fits()), study, report, crew)
-        while not kept.write():  # what cannot become one classifier gives way to the next best
+        while not kept.write():
             run_stage(FinalFits(kept.fits()), study, report, crew)
     folder.write_table("results.parquet", evaluate(folder, study.metrics))
     runs = [(name, trial) for name in config.methods for trial in range(config.trials)]

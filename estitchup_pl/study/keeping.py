@@ -11,7 +11,7 @@ import torch
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.model.saving import save_classifier
 from estitchup_pl.study.checkpoints import check_classifier, classifier_of, fit_path, fits_of
-from estitchup_pl.study.choosing import Candidate, Chosen, Output, select
+from estitchup_pl.study.choosing import Candidate, Chosen, Output, best_of_equals
 from estitchup_pl.study.derived import Member
 from estitchup_pl.study.final import FinalFits
 from estitchup_pl.study.folder import stored_probabilities
@@ -27,25 +27,18 @@ class KeptModels:
 
     The best one is of trial 0 and chosen by the validation rows of its threshold splits alone, as those of other trials
     are test rows of this one. What a :class:`~estitchup_pl.study.Chosen` among the methods has taken there is the best,
-    for that is what it is for. Without one it is the method of the best mean target (``selection.metric``), unless
-    another is as good and clearly better calibrated, see :func:`~estitchup_pl.study.select`.
+    for that is what it is for. Without one it is the method of the best mean target (``selection.metric``), or, where
+    that is worse calibrated than others as good as it, the next best, see
+    :func:`~estitchup_pl.study.choosing.best_of_equals`.
 
     Args:
         study: The study.
-
-    Attributes:
-        refused: Why methods cannot become one classifier, by name; the next best takes the place of such a one.
     """
 
     def __init__(self, study: Study) -> None:
         self._study = study
         self._candidate = cache(self._measure)
-        self.refused: dict[str, str] = {}
-        for name in study.methods if study.config.keep != "none" else ():
-            try:
-                check_classifier(study, name)
-            except ConfigError as error:
-                self.refused[name] = str(error)
+        self._refused: dict[tuple[str, int], str] = {}
 
     def fits(self) -> frozenset[tuple[Member, int]]:
         """Fits whose classifiers are needed, each with its trial."""
@@ -53,7 +46,10 @@ class KeptModels:
         return frozenset((member, trial) for members, trial in needed for member in members)
 
     def write(self) -> bool:
-        """Write what is wanted; return whether that was all, or other :meth:`fits` are needed first."""
+        """Write what is wanted; return whether that was all, or other :meth:`fits` are needed first.
+
+        What proves to be no classifier gives way to the next best.
+        """
         study, best = self._study, self._best()
         if not all(fit_path(study, member, trial).exists() for member, trial in self.fits()):
             return False
@@ -61,7 +57,7 @@ class KeptModels:
             try:
                 model = classifier_of(study, name, trial)
             except ConfigError as error:
-                self.refused[name] = str(error)
+                self._refused[name, trial] = str(error)
                 return False
             if study.config.keep == "all":
                 save_classifier(model, study.folder.model_path(name, trial))
@@ -79,9 +75,22 @@ class KeptModels:
         yield from (run for run in runs if self._study.config.keep == "all" or run == (best, TRIAL))
 
     def _is_possible(self, name: str, trial: int) -> bool:
+        return self._hindrance(name, trial) is None
+
+    def _hindrance(self, name: str, trial: int) -> str | None:
+        """Why a method gives no classifier in a trial; ``None`` where it does, as far as can be told."""
         study = self._study
+        if (name, trial) in self._refused:
+            return self._refused[name, trial]
         found = study.found(name, trial) or {"diverged": True}
-        return name not in self.refused and not found["diverged"] and not study.has_diverged(FinalFits(), name, trial)
+        if found["diverged"] or study.has_diverged(FinalFits(), name, trial):
+            return "it has diverged"
+        try:
+            for fit in fits_of(study, name, trial):
+                check_classifier(study, fit.method)
+        except ConfigError as error:
+            return str(error)
+        return None
 
     def _best(self) -> str | None:
         """Name of the best method; ``None`` where no method can become a classifier."""
@@ -92,7 +101,7 @@ class KeptModels:
         higher = self._study.criterion.higher_is_better
         measured = [one for one in map(self._candidate, possible) if math.isfinite(one.score)]
         ranked = sorted(measured, key=lambda one: one.score, reverse=higher)
-        return select(ranked, higher).name if ranked else None
+        return best_of_equals(ranked, higher).name if ranked else None
 
     def _measure(self, name: str) -> Candidate:
         return Candidate.of(name, list(self._outputs(name)), self._study.criterion)
@@ -118,5 +127,5 @@ class KeptModels:
             "trial": TRIAL,
             "target": study.criterion.name,
             "score": self._candidate(name).score,
-            "refused": self.refused,
+            "refused": {one: why for one in study.methods if (why := self._hindrance(one, TRIAL)) is not None},
         }

@@ -169,7 +169,7 @@ def train(
         _write_yaml(out / "study.yaml", _without_defaults(config.plain()))
         folder = _study(config, StudyFolder(out / "study"), report)
         made = refit(config, StudyFolder(out / "refit"), CHOSEN, out / MODEL, report=report)
-        page = _report(folder, out)
+        page = _report(folder, out, catalogue.root if catalogue else None)
     basis = made.model.decision.basis
     if basis is not None and basis.none_rows < FEW_NONE_ROWS:
         remarks.append(f'the threshold rests on {basis.none_rows} "none" rows only: label more rows')
@@ -241,8 +241,8 @@ def _study(config: StudyConfig, folder: StudyFolder, report: Reporter) -> StudyF
         raise SplitError(f"too few labelled rows to choose and measure on: {error}") from error
 
 
-def _report(folder: StudyFolder, out: Path) -> Path:
-    written = write_report(folder)
+def _report(folder: StudyFolder, out: Path, root: str | None) -> Path:
+    written = write_report(folder, root or ".")
     if written.html is None:
         return written.tables_markdown
     with atomic_path(out / REPORT) as temporary:

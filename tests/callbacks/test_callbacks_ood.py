@@ -10,13 +10,14 @@ import pyarrow as pa
 import pytest
 import torch
 from blobs import blobs_store
+from lightning.pytorch import Callback
 from training import SMALL, by_name, classifier, data, trainer
 
 from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.batch import NONE
 from estitchup_pl.callbacks import Calibration, OODThreshold
 from estitchup_pl.callbacks.taking_over import read_threshold
-from estitchup_pl.data.splits import ColumnSplit, ThresholdSplit, TrialSplit
+from estitchup_pl.data.splits import ColumnSplit, StratifiedSplit, ThresholdSplit, TrialSplit
 from estitchup_pl.errors import CheckpointError, ConfigError
 from estitchup_pl.functional import select_threshold, threshold_interval
 from estitchup_pl.model.calibrators import VectorScaling
@@ -170,11 +171,32 @@ def test_it_keeps_what_is_decided_about_the_rows_it_rests_on(tmp_path: Path) -> 
     assert [names[index] for index in final.decision.expectation.predicted.tolist()] == said.predicted
 
 
+def written(path: Path, more: float = 0.0) -> EmbeddingStore:
+    """The store as a folder, its embeddings moved by so much; ids and labels stay."""
+    store = blobs_store()
+    arrays = {name: store.gather(np.arange(len(store)), [name]) + np.float32(more) for name in store.modalities}
+    return EmbeddingStore.create(path, store.items.select(["id", "label"]), arrays)
+
+
+def test_the_decision_of_a_threshold_split_of_the_same_rows_is_taken(tmp_path: Path) -> None:
+    store = written(tmp_path / "store")
+    run = trainer(tmp_path, epochs=1, callbacks=[OODThreshold()])
+    run.fit(classifier(), data(split=HELD_OUT, store=store))
+    run.save_checkpoint(tmp_path / "scout.ckpt")
+    model = classifier()
+    again = EmbeddingStore.open(tmp_path / "store")
+    callbacks = [OODThreshold(checkpoint=tmp_path / "scout.ckpt")]
+    trainer(tmp_path, epochs=1, callbacks=callbacks).fit(model, data(split=HELD_OUT.split, store=again))
+    assert model.threshold == run.lightning_module.threshold
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"split": TrialSplit(0, 0.6, unknown_classes=("ant", "bee", "cat"))}, "classes are not among the 3 of this"),
         ({"split": TrialSplit(1, 0.6)}, "are not among the training rows of this fit"),
+        ({"split": TrialSplit(0, 0.9)}, "which does not divide the training rows of this fit's split"),  # all are there
+        ({"split": HELD_OUT.split, "store": "another"}, "fitted on a store with other embeddings"),
         ({"split": HELD_OUT.split, "modalities": ["title"]}, "fitted with the modalities"),
         ({"split": HELD_OUT.split, "scaling": "l2"}, "fitted with the scaling"),
         ({"split": HELD_OUT, "calibrate": True}, "Calibration has nothing to fit"),
@@ -184,8 +206,10 @@ def test_a_decision_of_a_fit_that_has_nothing_to_do_with_this_one_is_refused(
     tmp_path: Path, options: dict, said: str
 ) -> None:
     run = trainer(tmp_path, epochs=1, callbacks=[OODThreshold()])
-    run.fit(classifier(), data(split=HELD_OUT))
+    run.fit(classifier(), data(split=HELD_OUT, store=written(tmp_path / "store")))
     run.save_checkpoint(tmp_path / "scout.ckpt")
+    if "store" in options:
+        options["store"] = written(tmp_path / "another", 1.0)
     model = classifier(scaling=options.pop("scaling", "none"))
     callbacks = [Calibration()] if options.pop("calibrate", False) else []
     run = trainer(tmp_path, epochs=1, callbacks=[*callbacks, OODThreshold(checkpoint=tmp_path / "scout.ckpt")])
@@ -210,6 +234,13 @@ def test_it_is_logged_with_the_accuracies_it_brings(tmp_path: Path) -> None:
     run.fit(model, data(split=HELD_OUT))
     assert run.logged_metrics["val/threshold"] == model.threshold
     assert run.logged_metrics["val/accuracy_none"] > 0
+
+
+@pytest.mark.parametrize("callback", [Calibration(), OODThreshold(Coverage(share=0.9))])
+def test_what_is_fitted_on_validation_rows_is_refused_where_all_rows_train(tmp_path: Path, callback: Callback) -> None:
+    rows = data(split=StratifiedSplit(1), store=blobs_store(unlabelled=0))
+    with pytest.raises(ConfigError, match="fitted on validation rows, and all rows train"):
+        trainer(tmp_path, callbacks=[callback]).fit(classifier(), rows)
 
 
 def test_without_none_rows_it_says_so_before_training(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from commands import Run, runner
 
 from estitchup_pl import EmbeddingClassifier
 from estitchup_pl.cli import main
-from estitchup_pl.data import TrialSplit, digits_store
+from estitchup_pl.data import StratifiedSplit, TrialSplit, digits_store
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import StoreLabels
 
@@ -146,7 +147,7 @@ def test_a_test_with_only_the_checkpoint_takes_its_split_and_no_training_row(run
     checkpoint = "runs/version_0/checkpoints/last.ckpt"
     assert run("test", "--data.store", "digits", "--ckpt_path", checkpoint, *QUIET)[0] == 0
     (metrics,) = csv.DictReader((tmp_path / "runs/version_1/metrics.csv").read_text().splitlines())
-    store, split = digits_store(), TrialSplit(5, 0.8)
+    store, split = digits_store(), StratifiedSplit(0.8, 5)
     labels = StoreLabels.read(store)
     rows = split.assign(store, labels).test
     model = EmbeddingClassifier.load_from_checkpoint(checkpoint)
@@ -161,7 +162,48 @@ def test_a_test_with_only_the_checkpoint_takes_its_split_and_no_training_row(run
         status, _, errors = run(command, "--data.store", "digits", "--ckpt_path", checkpoint, *other, *QUIET)
         assert status == 1
         assert f"{count} of 899 rows to {purpose} were trained on" in errors
-        assert "TrialSplit(trial=5, train_fraction=0.8, unknown_classes=[], group=None)" in errors
+        assert "StratifiedSplit(train_fraction=0.8, trial=5, unknown_classes=[], group=None)" in errors
+
+
+def test_a_fit_ends_with_a_table_and_leaves_its_checkpoint_where_the_last_one_was(run: Run, tmp_path: Path) -> None:
+    quick = ("--data.store", "digits", *QUICK, "--trainer.max_epochs", "1")
+    for version in (0, 1):
+        status, out, errors = run("fit", *quick)
+        assert status == 0, errors
+        assert (tmp_path / "runs/last.ckpt").resolve() == tmp_path / f"runs/version_{version}/checkpoints/last.ckpt"
+    table = dict(line.split(maxsplit=1) for line in out.splitlines()[-30:] if len(line.split()) > 1)
+    assert table["rows"] == "1,438 trained, of 10 classes; 359 validated"
+    logged = list(csv.DictReader((tmp_path / "runs/version_1/metrics.csv").read_text().splitlines()))
+    (aupr,) = [float(row["val/aupr"]) for row in logged if row["val/aupr"]]
+    assert float(table["val/aupr"]) == pytest.approx(aupr, abs=6e-5)
+    assert table["threshold"].startswith('none, so nothing is called "none"')
+    assert table["checkpoint"] == "runs/last.ckpt"
+    command = "estitchup test --data.store digits --ckpt_path runs/last.ckpt"
+    assert table["next"] == command
+    assert run(*command.split()[1:], *QUIET)[0] == 0
+
+
+def test_a_fit_of_a_threshold_ends_with_what_it_rests_on_and_how_it_is_taken_over(run: Run, tmp_path: Path) -> None:
+    files = config("data/digits_threshold", "threshold/fit")
+    status, out, errors = run("fit", *files, *QUICK, "--checkpoint.dirpath", "kept")
+    assert status == 0, errors
+    decision = torch.load("kept/last.ckpt", weights_only=True)["decision"]
+    basis, said = decision["basis"], re.sub(" {2,}", " ", out)
+    assert f'threshold {decision["threshold"]:.4f} from {basis["none_rows"]} "none" rows and' in said
+    assert f"others, 95 % interval over unknown classes {basis['low']:.3f} to {basis['high']:.3f}" in said
+    assert f"{basis['none_rows'] + basis['known_rows']} validated, {basis['none_rows']} of them" in out
+    assert "--config threshold/take_over --trainer.callbacks.checkpoint kept/last.ckpt" in out
+    assert not (tmp_path / "runs/last.ckpt").exists()
+
+
+def test_all_rows_can_train_and_then_none_is_left_to_test(run: Run) -> None:
+    status, out, errors = run("fit", "--data.store", "digits", "--data.split.train_fraction", "1", *QUICK)
+    assert status == 0, errors
+    assert "1,797 trained, of 10 classes; none is left to validate" in out
+    assert "estitchup test" not in out
+    status, _, errors = run("test", "--data.store", "digits", "--ckpt_path", "runs/last.ckpt", *QUIET)
+    assert status == 1
+    assert "no row is left to test: all labelled ones train" in errors
 
 
 def blobs_on_disk(folder: Path) -> Path:
@@ -211,7 +253,7 @@ def test_an_option_of_a_default_class_needs_no_class(run: Run, tmp_path: Path) -
     assert status == 0, errors
     saved = yaml.safe_load((tmp_path / "runs/version_0/config.yaml").read_text())
     split = saved["data"]["init_args"]["split"]
-    assert split["class_path"].endswith(".TrialSplit")
+    assert split["class_path"].endswith(".StratifiedSplit")
     assert split["init_args"]["train_fraction"] == 0.8
     assert (
         saved["model"]["init_args"]["network"]["init_args"] | {"hidden": [16], "dropout": 0.1}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow.compute as pc
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from commands import Run, runner
+
+from estitchup_pl.study import StudyFolder
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "study"
 STUDIES = sorted(path for path in CONFIGS.glob("*.yaml") if not path.stem.startswith("active_learning"))
@@ -27,7 +29,6 @@ BASE = {
     "held_out": 2,
     "methods": {"Control": {}},
 }
-QUIET = ("--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--trainer.logger=false")
 OWN = """
 import lightning.pytorch as pl
 
@@ -59,13 +60,17 @@ def test_a_study_with_a_method_of_ones_own_ends_with_tables_and_report(run: Run,
     assert out.strip().endswith("report: demo/report.html")
     for name in ("study.json", "results.parquet", "tables.md", "tables.json", "report.html", "best.ckpt"):
         assert (tmp_path / "demo" / name).is_file()
-    command = "estitchup predict --data.store digits --ckpt_path demo/best.ckpt"
+    command = "estitchup predict --ckpt_path demo/best.ckpt --store digits"
     assert command in out.replace("\n", " ")
-    status, _, err = run(*command.split()[1:], "--data.predict_rows=test", *QUIET)
+    status, _, err = run(*command.split()[1:])
     assert status == 0, err
-    tested = pq.read_table(tmp_path / "demo/trials/0.parquet")
-    tested = tested.filter(pc.equal(tested["part"], "test"))["id"].to_pylist()
-    assert pq.read_table(tmp_path / "predictions.parquet")["id"].to_pylist() == tested
+    predicted = {row["id"]: row for row in pq.read_table(tmp_path / "predictions.parquet").to_pylist()}
+    study = StudyFolder(tmp_path / "demo")
+    best = study.read_best()
+    assert best is not None
+    kept = study.predictions(best["method"], 0)
+    confidence = [predicted[item]["confidence"] for item in kept.ids.to_pylist()]
+    np.testing.assert_allclose(confidence, kept.probabilities.amax(1), atol=3e-3)
     status, _, err = run("study", "--config", "base.yaml", "--out=demo", *SHORT, "--epochs=3")
     assert status == 2
     assert "epochs was 2" in err

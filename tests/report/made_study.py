@@ -26,7 +26,9 @@ def make_study(path: Path, rows: int = 420, trials: int = 3, paper: bool = True)
     """Write a whole study of three methods."""
     folder = StudyFolder(path)
     header = {"name": NAME, "methods": [*METHODS], "trials": [*range(trials)], "control": "Control", "epochs": 24}
-    folder.write_header({**header, "config": {"store": "stores/made up"}, "paper": paper, "metrics": {"accuracy_top1_id": True}})
+    folder.write_header(
+        {**header, "config": {"store": "stores/made up"}, "paper": paper, "metrics": {"accuracy_top1_id": True}}
+    )
     for trial in range(trials):
         labels = make_trial(folder, trial, rows)
         for number, method in enumerate(METHODS):

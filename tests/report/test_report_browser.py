@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from kept import kept
 from made_study import METHODS
 
-from estitchup_pl.report import ReportPaths
+from estitchup_pl.report import ReportPaths, StudyTables
 from estitchup_pl.report.explorer import SLIDER_GRID, mean_outcome
 from estitchup_pl.report.runs import StudyRuns
 from estitchup_pl.study import StudyFolder
@@ -82,12 +84,13 @@ def test_the_slider_shows_the_numbers_that_python_computes(opened: Any, runs: St
 
 
 def shown(tab: Any) -> list[str]:
-    return [tab.inner_text(f"#{name}") for name in ("known", "none", "overall", "coverage", "labelling")]
+    return [tab.inner_text(f"#{name}") for name in ("known", "none", "overall", "coverage", "accepted", "labelling")]
 
 
 def expected(runs: list[Any], threshold: float) -> list[str]:
     result = mean_outcome(runs, [threshold])
-    shares = [f"{round(float(values[0]) * 10000) / 100:.2f} %" for values in result[:4]]
+    units = [float(values[0]) * 10000 for values in result[:5]]
+    shares = ["–" if np.isnan(share) else f"{round(share) / 100:.2f} %" for share in units]
     return [*shares, f"{round(float(result.labelling[0])):,}"]
 
 
@@ -120,7 +123,10 @@ def test_classes_are_shown_as_they_are_in_the_data(opened: Any) -> None:
     opened.select_option("#class-method", label="E-Stitchup")
     data = opened.evaluate("JSON.parse(document.getElementById('data').textContent).methods[1].classes")
     rows = opened.locator("#class-table tbody tr").all()
-    expected = [[name, str(test), str(train), *(f"{v:.4f}" for v in values)] for name, test, train, *values in data]
+    expected = [
+        [name, str(test), str(train), f"{accuracy:.4f}{few}", f"{certainty:.4f}", f"{precision:.4f}"]
+        for name, test, train, accuracy, certainty, precision, few in data
+    ]
     assert [row.locator("th, td").all_text_contents() for row in rows] == expected
     heads = opened.locator("#class-table thead th").all_inner_texts()
     assert [head.strip(" ▲") for head in heads] == [
@@ -164,3 +170,27 @@ def test_it_prints_in_light_colours_without_its_controls(opened: Any) -> None:
     assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not opened.locator("#slider").is_visible()
     opened.emulate_media(media="screen", color_scheme="light")
+
+
+def test_a_table_is_downloaded_as_csv_and_no_cell_is_a_formula(opened: Any, tables: StudyTables) -> None:
+    table = next(table for table in tables.tables() if table.key == "table-1")
+    with opened.expect_download() as begun:
+        opened.click("button[data-file='table-1']")
+    assert begun.value.suggested_filename == "table-1.csv"
+    lines = list(csv.reader(Path(begun.value.path()).read_text("utf-8-sig").splitlines()))
+    assert lines == [list(table.columns), *map(list, table.rows)]
+    opened.evaluate("document.querySelector('#table-1 ~ .scroll tbody th').textContent = '=1+1'")
+    with opened.expect_download() as begun:
+        opened.click("button[data-file='table-1']")
+    assert Path(begun.value.path()).read_text("utf-8-sig").splitlines()[1].startswith('"\'=1+1",')
+
+
+def test_confusions_follow_the_method_and_stand_as_in_the_data(opened: Any) -> None:
+    opened.select_option("#class-method", label="Control")
+    rows = opened.evaluate("JSON.parse(document.getElementById('data').textContent).methods[0].confusions")
+    shown = opened.locator("#confusion-table tbody tr").all()
+    assert opened.inner_text("#confusions-of") == "Control"
+    assert len(shown) == len(rows) > 0
+    for row, (label, known, said, times, ids) in zip(shown, rows, strict=True):
+        cells = row.locator("td").all_text_contents()
+        assert cells == [label if known else f"{label} (“none”)", said, str(times), "".join(ids)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from html import unescape
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from kept import Array, Kept, kept
 from made_study import HOSTILE, METHODS
+from scipy.stats import norm
 from sklearn.metrics import average_precision_score
 
 from estitchup_pl.report import StudyTables
@@ -54,7 +56,15 @@ def shares(trial: Kept, threshold: float) -> list[float]:
     decided = trial.decided(threshold)
     right, rejected = decided == trial.labels, decided == -1
     known, none = right[trial.known].mean(), right[~trial.known].mean()
-    return [known, none, right.mean(), 1 - rejected.mean(), rejected.sum()]
+    accepted = right[~rejected & trial.known].sum() / (~rejected).sum() if (~rejected).any() else np.nan
+    return [known, none, right.mean(), 1 - rejected.mean(), accepted, rejected.sum()]
+
+
+def proportion_confint(count: float, rows: int) -> tuple[float, float]:
+    """Wilson's interval as the roots of its equation, |share - p| = z sqrt(p (1 - p) / rows)."""
+    z, share = norm.ppf(0.975), count / rows
+    low, high = np.sort(np.roots([1 + z**2 / rows, -(2 * share + z**2 / rows), share**2]).real)
+    return float(low), float(high)
 
 
 def test_the_slider_looks_up_what_every_threshold_brings(content: dict[str, Any], trials: list[Kept]) -> None:
@@ -62,11 +72,18 @@ def test_the_slider_looks_up_what_every_threshold_brings(content: dict[str, Any]
     assert [view["name"] for view in content["views"]] == [*views]
     for view, of_view in zip(content["views"], views.values(), strict=True):
         thresholds = np.sort([*SLIDER_GRID, *(mean_threshold(of_view, name) for name in HEURISTICS)])
-        names = ("known", "none", "overall", "coverage", "labelling")
+        names = ("known", "none", "overall", "coverage", "accepted", "labelling")
         shown = np.cumsum([view[name] for name in names], axis=1).T
-        expected = np.array([np.mean([shares(trial, t) for trial in of_view], axis=0) for t in thresholds])
-        np.testing.assert_allclose(shown[:, :4] / 10000, expected[:, :4], atol=0.51e-4)
-        np.testing.assert_allclose(shown[:, 4], expected[:, 4], atol=0.51)
+        values = np.array([[shares(trial, t) for trial in of_view] for t in thresholds])
+        expected = np.ma.masked_invalid(values).mean(axis=1).filled(-1e-4)  # where nothing is accepted
+        np.testing.assert_allclose(shown[:, :5] / 10000, expected[:, :5], atol=0.51e-4)
+        np.testing.assert_allclose(shown[:, 5], expected[:, 5], atol=0.51)
+        fewest = min(int((~trial.known).sum()) for trial in of_view)
+        assert (view.get("few") is not None) == (fewest < 30)
+        if fewest < 30:
+            ends = np.array([proportion_confint(fewest * share, fewest) for share in expected[:, 1]])
+            np.testing.assert_allclose(np.cumsum(view["low"]) / 10000, ends[:, 0], atol=0.51e-4)
+            np.testing.assert_allclose(np.cumsum(view["high"]) / 10000, ends[:, 1], atol=0.51e-4)
         assert view["rows"] == round(np.mean([len(trial.labels) for trial in of_view]))
         for name in HEURISTICS:
             place = view["chosen"][name]
@@ -136,8 +153,28 @@ def test_classes_are_those_of_all_trials_the_worst_first(
     for name, *shown in rows:
         support, accuracy, confidence, aupr, trained = expected[name]
         assert shown[:2] == [support, round(trained / len(trials))]
-        assert shown[2:] == pytest.approx([accuracy, confidence, aupr], abs=0.51e-4)
+        assert shown[2:5] == pytest.approx([accuracy, confidence, aupr], abs=0.51e-4)
+        low, high = proportion_confint(support * accuracy, support)
+        assert shown[5] == (f" [{low:.2f}, {high:.2f}]" if support < 30 else "")
     assert rows == sorted(rows, key=lambda row: (row[3], -row[1]))
+
+
+def test_confusions_are_the_wrong_decisions_that_were_accepted_the_most_frequent_first(
+    content: dict[str, Any], trials: list[Kept]
+) -> None:
+    found = []
+    for trial in trials:
+        decided = trial.decided(trial.thresholds["intersection"])
+        for row in np.flatnonzero((decided >= 0) & (decided != trial.labels)):
+            label, said = trial.items[row]["label"], trial.class_names[decided[row]]
+            found.append((label, int(trial.known[row]), said, trial.confidence[row], trial.items[row]["id"]))
+    counts = Counter(entry[:3] for entry in found)
+    rows = content["confusions"]
+    assert [row[3] for row in rows] == sorted(counts.values(), reverse=True)[:10]
+    for *pair, times, ids in rows:
+        assert counts[tuple(pair)] == times
+        surest = sorted((entry for entry in found if entry[:3] == tuple(pair)), key=lambda entry: -entry[3])
+        assert ids == list(dict.fromkeys(entry[4] for entry in surest))[:3]
 
 
 def class_of(trials: list[Kept], name: str) -> list[float]:
@@ -184,7 +221,7 @@ def test_tables_on_the_page_are_the_tables(page: str, tables: StudyTables) -> No
         assert len(shown) == len(table.rows)
 
 
-def test_the_page_begins_with_the_verdict_and_the_method_that_balances_best(
+def test_the_page_begins_with_the_verdict_and_the_method_that_tells_none_best(
     page: str, data: dict[str, Any], tables: StudyTables
 ) -> None:
     cards = re.findall(r'<h3>(.*?)</h3><p class="answer">(.*?)</p><p>(.*?)</p>', page)

@@ -16,11 +16,11 @@ from estitchup_pl.study import StudyFolder
 
 
 def test_page_and_tables_have_the_command_to_copy(page: str, tables: StudyTables, study: StudyFolder) -> None:
-    command = f"estitchup predict --data.store 'stores/made up' --ckpt_path {study.best_path}"
+    command = f"estitchup predict --ckpt_path {study.best_path} --store 'stores/made up'"
     assert f"<code>{html.escape(command)}</code>".replace("&#x27;", "&#39;") in page
     assert command in tables.preface()
     assert tables.to_json()["model"]["command"] == command
-    assert shlex.split(command)[3] == "stores/made up"
+    assert shlex.split(command)[5] == "stores/made up"
 
 
 def test_it_says_what_the_best_is_and_what_chose_it(page: str, study: StudyFolder) -> None:

@@ -23,7 +23,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from estitchup_pl.errors import DataError
 from estitchup_pl.report import ReportPaths, StudyTables, study_tables
 from estitchup_pl.report.averages import mean_over_trials, spread_over_trials
-from estitchup_pl.report.comparison import CALIBRATION
+from estitchup_pl.report.comparison import CALIBRATION, CONVERGENCE
 from estitchup_pl.report.explorer import outcome
 from estitchup_pl.report.runs import read_study
 from estitchup_pl.report.significance import METRICS, Interval
@@ -181,7 +181,7 @@ def test_a_number_about_none_says_so_where_it_rests_on_few_rows() -> None:
         "accuracy_id/intersection": [0.9, 0.9],
     }
     few = hand_made({"Control": {**metrics, "none_rows": [29.0, 12.0]}, "E-Mixup": metrics})
-    assert rows_of(few, "table-3a")["E-Mixup"] == ("–", "0.9000", "0.6000 (12 to 29 rows)", "–")
+    assert rows_of(few, "table-3a")["E-Mixup"] == ("–", "0.9000", "0.6000 [0.33, 0.82] (12 to 29 rows)", "–")
     assert rows_of(few, "table-4a")["Control"][0] == "0.8500 (12 to 29 rows)"
     same = hand_made({"Control": {**metrics, "none_rows": [12.0, 12.0]}})
     assert rows_of(same, "table-4a")["Control"] == ("0.8500 (12 rows)", "–", "–")
@@ -245,11 +245,21 @@ def test_what_was_chosen_is_read_from_the_study(study: StudyFolder, tables: Stud
     assert replace(run, record=record).hyperparameters == {"alpha": 0.2, "temperature": 2.0}
 
 
+def test_runs_that_came_near_their_best_in_the_last_quarter_were_still_improving() -> None:
+    tables = hand_made({"Control": {CONVERGENCE: [24, 19]}, "E-Mixup": {CONVERGENCE: [24, 18]}, "Forest": {}})
+    tables = replace(tables, epochs=24)
+    assert [cells[1] for cells in rows_of(tables, "convergence").values()] == ["2 of 2", "1 of 2", "–"]
+    (remark,) = tables.remarks()
+    assert remark.startswith("Every run of Control was still improving in the last quarter of its 24 epochs")
+    assert remark in tables.preface()
+    assert replace(tables, epochs=48).remarks() == []
+
+
 def test_convergence_shows_mean_and_spread_and_is_silent_where_there_are_no_epochs() -> None:
     tables = hand_made({"Control": {"epochs_to_convergence": [12, 24]}, "Forest": {"auroc": [0.5, 0.5]}})
-    assert rows_of(tables, "convergence") == {"Control": ("18.0 (8.5)",), "Forest": ("–",)}
+    assert rows_of(tables, "convergence") == {"Control": ("18.0 (8.5)", "–"), "Forest": ("–", "–")}
     one = hand_made({"Control": {"epochs_to_convergence": [12]}})
-    assert rows_of(one, "convergence") == {"Control": ("12.0 (–)",)}
+    assert rows_of(one, "convergence") == {"Control": ("12.0 (–)", "–")}
 
 
 def test_tables_equal_scikit_learn_on_the_logits_that_were_kept(study: StudyFolder, report: ReportPaths) -> None:
