@@ -62,7 +62,7 @@ def test_from_threshold_to_predictions_on_digits(run: Run, tmp_path: Path) -> No
     assert run("predict", "--ckpt_path", final, *options, *QUIET)[0] == 0
     table = pq.read_table(tmp_path / "out/p.parquet")
     columns = ["id", "predicted", "confidence", "none_score", "threshold", "top_classes", "top_probabilities"]
-    assert table.column_names == columns
+    assert table.column_names == [*columns, "prediction_set", "trained_on", "problem"]
     assert table.num_rows == len(set(table.column("id").to_pylist())) == 1797
     rejected = pa.compute.equal(table.column("predicted"), "none").to_numpy()
     assert np.array_equal(rejected, table.column("confidence").to_numpy() <= float(threshold))
