@@ -107,10 +107,10 @@ def _check_rows(theirs: TrainedOn, own: TrainedOn) -> None:
     """Raise :class:`CheckpointError` where a decision comes from other rows than those that this fit trains on."""
     if differing := other_encoder(theirs.encoders, own.encoders):
         raise CheckpointError(f"it was fitted on embeddings that were made in another way ({differing})")
-    if theirs.store and own.store and theirs.store != own.store:
+    if theirs.store and own.store and theirs.store != own.store and not _are_known_to_agree(theirs, own):
         raise CheckpointError(
             "it was fitted on a store with other embeddings: fit it on the store of this fit, or give the threshold as "
-            "a number (value)"
+            "a number (value). One that has grown is taken where `estitchup embed` made it, which notes the encoders"
         )
     foreign = int((~torch.isin(theirs.digests, own.digests)).sum())
     if foreign:
@@ -125,6 +125,12 @@ def _check_rows(theirs: TrainedOn, own: TrainedOn) -> None:
             f"split, {spell_split(own.split)}, and a model of more or fewer rows is sure in another way: take that of "
             "a ThresholdSplit of this fit's split, or give the threshold as a number (value)"
         )
+
+
+def _are_known_to_agree(theirs: TrainedOn, own: TrainedOn) -> bool:
+    """Whether both say which encoder made each modality, and the same: then a store that differs has grown."""
+    named = all(encoder.get("encoder") for encoder in own.encoders.values())
+    return named and bool(own.encoders) and theirs.encoders == own.encoders
 
 
 def _is_known(split: Mapping[str, Any]) -> bool:

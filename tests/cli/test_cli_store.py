@@ -200,6 +200,7 @@ def test_info_prints_json(sources, capsys):
         "encoder": None,
         "pooling": None,
         "revision": None,
+        "recipe": None,
         "missing": 0,
         "bytes": 128 + ROWS * 3 * 4,
     }
