@@ -176,5 +176,5 @@ def test_a_checkpoint_that_lacks_weights_is_refused_but_one_without_a_pooler_is_
 
 def test_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
-    with pytest.raises(ConfigError, match=r"TextEmbedder needs the package 'transformers'.*estitchup_pl\[embed\]"):
+    with pytest.raises(ConfigError, match=r"TextEmbedder needs the package 'transformers'.*\[embed\]"):
         TextEmbedder().load()

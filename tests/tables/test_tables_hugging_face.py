@@ -94,7 +94,7 @@ def test_what_is_wrong_with_a_hugging_face_folder_is_named(tmp_path, hugging_fac
 
 def test_without_the_package_datasets_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ConfigError, match=r"pip install 'estitchup_pl\[datasets\]'"):
+    with pytest.raises(ConfigError, match=r"pip install '\.\[datasets\]'"):
         open_hugging_face(tmp_path, {"text": "vector"})
 
 
