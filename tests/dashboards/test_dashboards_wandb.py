@@ -50,6 +50,7 @@ def call(*words: str) -> None:
         assert main([command, "--config=wandb", "--trainer.logger.offline=true", *QUIET, *options]) == 0
     finally:
         wandb.finish()
+        wandb.teardown()  # whose process may write on after `finish`
 
 
 def make_shop(folder: Path) -> None:
@@ -78,6 +79,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("WANDB_SILENT", "true")
         patch.setenv("WANDB_DATA_DIR", str(folder / "staged"))
         make_shop(folder)
+        wandb.finish()  # of a test before
         wandb.teardown()  # its process writes where it was begun
         for alpha in ("0.2", "0.8"):
             (folder / "mine.yaml").write_text(CALLBACKS.replace("ALPHA", alpha))
@@ -232,7 +234,7 @@ def test_a_checkpoint_without_a_board_names_no_run(runs: list[RunOnDisk], place:
         )
         == 0
     )
-    (file,) = place.glob("plain/**/last.ckpt")
+    (file,) = place.glob("plain/**/checkpoints/last.ckpt")
     assert "Dashboard" not in torch.load(file, weights_only=True)["callbacks"]
     (kept,) = place.glob("plain/**/hparams.yaml")
     recorded = yaml.safe_load(kept.read_text())
