@@ -51,6 +51,25 @@ def file_limit() -> Callable[[int], AbstractContextManager[None]]:
     return limited
 
 
+@pytest.fixture
+def memory_limit() -> Callable[[int], AbstractContextManager[None]]:
+    """A limit of so many bytes on what this process takes beside what it has."""
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("this system does not say how much memory a process has")
+
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (taken + size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+
+    return limited
+
+
 def _folder_or_skip(name: str) -> Path:
     folder = SHARED_DATA / name
     if not folder.is_dir():

@@ -125,7 +125,6 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self._divided: tuple[SplitProtocol, Split] | None = None
         self.reader: EmbeddingReader | None = None
         self._label_index = torch.empty(0, dtype=torch.int64)
-        self._targets = torch.empty(0, 0)
 
     @property
     def split(self) -> SplitProtocol:
@@ -198,8 +197,6 @@ class EmbeddingDataModule(pl.LightningDataModule):
         if model and self.none_groups:
             model.group_none(none_groups(self.store, self.none_groups, np.flatnonzero(label_index == NONE)))
         self._label_index = torch.from_numpy(label_index)
-        # The last row is all zeros and NONE is -1: indexing by the label gives every item its target.
-        self._targets = torch.eye(len(self.class_names) + 1, len(self.class_names))
         if stage == "fit":
             self._announce_unknown_classes()
             if self.trainer and not self.parts.val.size:
@@ -401,14 +398,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
         if self.reader is None or not self.reader.covers(rows):
             both = self._stage == "fit"
             self.reader = self.open_reader(np.union1d(self.parts.train, self.parts.val) if both else rows)
-        device = self.reader.device
-        return EmbeddingLoader(
-            self.reader,
-            torch.from_numpy(rows),
-            self._label_index.to(device),
-            self._targets.to(device),
-            sampler,
-        )
+        labels = self._label_index.to(self.reader.device)
+        return EmbeddingLoader(self.reader, torch.from_numpy(rows), labels, len(self.class_names), sampler)
 
 
 def open_store(store: str | Path | EmbeddingStore, *, verify: bool = False) -> EmbeddingStore:

@@ -121,17 +121,17 @@ class EmbeddingLoader:
         reader: Where embeddings come from.
         rows: Store rows of this part, int64 ``(n,)``.
         labels: Class index or ``NONE`` of every row of the store, int64, on the reader's device.
-        targets: Target of each class and, last, of "none", float ``(classes + 1, classes)``, likewise.
+        classes: Number of classes, which is the width of the targets.
         sampler: Batches of this process as positions in ``rows``.
     """
 
     def __init__(
-        self, reader: EmbeddingReader, rows: Tensor, labels: Tensor, targets: Tensor, sampler: BatchSampler
+        self, reader: EmbeddingReader, rows: Tensor, labels: Tensor, classes: int, sampler: BatchSampler
     ) -> None:
         self.reader = reader
         self.rows = rows
         self.labels = labels
-        self.targets = targets
+        self.classes = torch.arange(classes, device=reader.device)
         self.sampler = sampler  # Lightning looks for these names, to set the epoch
         self.batch_sampler = None
 
@@ -142,7 +142,8 @@ class EmbeddingLoader:
         batches = (self.rows[positions] for positions in self.sampler)
         for rows, embeddings in self.reader.read(batches):
             labels = self.labels[rows]
-            yield EmbeddingBatch(embeddings, self.targets[labels], labels, rows)
+            targets = (labels.unsqueeze(1) == self.classes).float()  # none for NONE
+            yield EmbeddingBatch(embeddings, targets, labels, rows)
 
 
 class EmbeddingReader(Protocol):

@@ -62,7 +62,8 @@ def save_pretrained(model: EmbeddingClassifier, folder: Path | str, metrics: Map
         "decision": decision,
     }
     with atomic_path(folder / WEIGHTS_NAME) as temporary:
-        safetensors.save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, temporary)
+        kept = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+        temporary.write_bytes(safetensors.save(kept))  # its own way of writing has errors of its own for a full disk
     with atomic_path(folder / CARD_NAME) as temporary:
         temporary.write_text(model_card(model, metrics or {}), encoding="utf-8")
     sealed.write_json(folder / CONFIG_NAME, {**config, "weights": digest_file(folder / WEIGHTS_NAME)})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
 
@@ -22,6 +24,8 @@ from estitchup_pl.data.loading import EvenBatches, ShuffledBatches
 from estitchup_pl.data.splits import ColumnSplit, ThresholdSplit, TrialSplit
 from estitchup_pl.errors import CheckpointError, ConfigError, DataError, SplitError
 from estitchup_pl.model import ModalityScaling
+
+Limit = Callable[[int], AbstractContextManager[None]]
 
 
 def on_disk(tmp_path: Path, **options) -> EmbeddingStore:
@@ -56,6 +60,18 @@ def test_unknown_classes_are_none_with_no_target() -> None:
         assert torch.equal(batch.targets.sum(-1), (~none).float())
     foxes = sum(label == "fox" for label in module.store.column("label").to_pylist())
     assert unknown == foxes > 0
+
+
+def test_memory_does_not_grow_with_the_square_of_the_classes(memory_limit: Limit) -> None:
+    names = [f"class-{row:05d}" for row in range(30_000)]
+    items = pa.table({"id": names, "label": names, "split": [*["train"] * (len(names) - 2), "val", "test"]})
+    store = EmbeddingStore.from_arrays(items, {"v": np.ones((len(names), 1), np.float16)})
+    module = EmbeddingDataModule(store, ColumnSplit("split"), batch_size=4)
+    with memory_limit(2 << 30):  # the square takes 3.6 GB
+        module.setup("fit")
+        batch = next(iter(module.train_dataloader()))
+    assert torch.equal(batch.targets.nonzero()[:, 1], batch.labels)
+    assert batch.targets.sum() == 4
 
 
 def test_an_epoch_is_a_permutation_that_changes_by_epoch_and_seed() -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 
 from estitchup_pl import EmbeddingClassifier, EmbeddingMLP
 from estitchup_pl.batch import NONE
-from estitchup_pl.errors import CheckpointError, ConfigError
+from estitchup_pl.errors import CheckpointError, ConfigError, WriteError
 from estitchup_pl.model import calibrators
 from estitchup_pl.model.saving import described
 from estitchup_pl.serving import Deployed, export_onnx, from_pretrained, save_pretrained
@@ -173,6 +174,13 @@ def test_weights_of_one_export_are_not_taken_with_the_threshold_of_another(tmp_p
     shutil.copy(tmp_path / "newer/model.safetensors", tmp_path / "older")  # as a kill between the two files leaves it
     with pytest.raises(CheckpointError, match=r"not the one that config\.json was written with: export again"):
         from_pretrained(tmp_path / "older")
+
+
+@pytest.mark.parametrize("write", [save_pretrained, export_onnx])
+def test_a_full_disk_is_told(write: Any, tmp_path: Path, file_limit: Any) -> None:
+    model = fitted()
+    with file_limit(100), pytest.raises(WriteError, match="cannot be written"):
+        write(model, tmp_path / "exported")
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
