@@ -63,6 +63,8 @@ def test_from_threshold_to_predictions_on_digits(run: Run, tmp_path: Path) -> No
     table = pq.read_table(tmp_path / "out/p.parquet")
     columns = ["id", "predicted", "confidence", "none_score", "threshold", "top_classes", "top_probabilities"]
     assert table.column_names == [*columns, "prediction_set", "trained_on", "problem"]
+    trained = torch.load(final, weights_only=True)["trained_on"]["digests"]
+    assert sum(table.column("trained_on").to_pylist()) == len(trained)
     assert table.num_rows == len(set(table.column("id").to_pylist())) == 1797
     rejected = pa.compute.equal(table.column("predicted"), "none").to_numpy()
     assert np.array_equal(rejected, table.column("confidence").to_numpy() <= float(threshold))
