@@ -16,6 +16,7 @@ import pytest
 from blobs import blobs_store
 
 from estitchup_pl.cli import main
+from estitchup_pl.cli.predict import is_of_lightning, predict_parser
 from estitchup_pl.store import EmbeddingStore
 
 ROOT = Path(__file__).parents[1]
@@ -77,8 +78,12 @@ def test_printed_commands_are_accepted(page: Path, workplace: Path) -> None:
     for name, text in FILE.findall(page.read_text()):
         (workplace / name).write_text(text)
     for command in COMMAND.findall("".join(CONSOLE.findall(page.read_text()))):
+        name, *words = shlex.split(command.replace("\\\n", " "))
+        if name == "predict" and not is_of_lightning(words):
+            predict_parser().parse_call(words)  # which ends with the words of a call that it does not take
+            continue
         with pytest.raises(SystemExit) as stop:  # which is how a configuration that could be read ends after printing
-            main([*shlex.split(command.replace("\\\n", " ")), "--print_config"])
+            main([name, *words, "--print_config"])
         assert not stop.value.code, command
 
 

@@ -10,7 +10,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from estitchup_pl.callbacks.prediction_table import counted
+from estitchup_pl.callbacks.prediction_table import value_counts
+from estitchup_pl.wording import counted
 
 MOST_CLASSES: Final = 5
 """Classes that a summary names."""
@@ -53,7 +54,7 @@ class PredictionSummary:
         """Count a batch of the file."""
         self.rows += len(batch)
         said = batch.column("predicted")
-        self.said.update(counted(said))
+        self.said.update(value_counts(said))
         self.trained += batch.column("trained_on").true_count
         lacking = len(batch) - batch.column("problem").null_count
         self.partly += lacking - said.null_count
@@ -75,7 +76,7 @@ class PredictionSummary:
         accepted = sum(count for name, count in self.said.items() if name != "none")
         counts = {"accepted": accepted, '"none"': self.none}
         parts = [f"{count:,} {what}{self._share(count)}" for what, count in counts.items()]
-        return f"{self.rows:,} {'item' if self.rows == 1 else 'items'}: {', '.join(parts)}"
+        return f"{counted(self.rows, 'item')}: {', '.join(parts)}"
 
     def _remarks(self) -> Iterator[str]:
         accepted = [(name, count) for name, count in self.said.most_common() if name != "none"]

@@ -104,11 +104,11 @@ def _lists(values: pa.Array, width: int) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(values, width).cast(pa.list_(values.type))
 
 
-def counted(column: pa.Array) -> dict[str, int]:
+def value_counts(column: pa.Array) -> dict[str, int]:
     """How often each value of a column is there, null left out.
 
     Example:
-        >>> counted(pa.array(["hat", None, "hat"]))
+        >>> value_counts(pa.array(["hat", None, "hat"]))
         {'hat': 2}
     """
     return {entry["values"]: entry["counts"] for entry in pc.value_counts(column.drop_null()).to_pylist()}

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from estitchup_pl.data.datamodule import EmbeddingDataModule
 from estitchup_pl.data.splits import ThresholdSplit
 from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.wording import counted
 
 
 def closing_text(
@@ -39,7 +40,7 @@ def rows_text(data: EmbeddingDataModule) -> str:
     train, val, unknown = len(data.parts.train), len(data.parts.val), data.unknown_validation_rows
     none = f', {unknown:,} of them "none"' if unknown else ""
     validated = f"{val:,} validated{none}" if val else "none is left to validate"
-    return f"{train:,} trained, of {len(data.class_names):,} classes; {validated}"
+    return f"{train:,} trained, of {counted(len(data.class_names), 'class', 'classes')}; {validated}"
 
 
 def threshold_text(model: EmbeddingClassifier) -> str:

@@ -20,8 +20,12 @@ FOLDERS: Final = {
 }
 """Commands that take configurations, and where theirs lie."""
 
-_FOR_OTHERS: Final = {"sweep.yaml"}
-"""Files beside them that no command of ours takes: W&B runs sweeps."""
+_FOR_OTHERS: Final[dict[str, tuple[str, ...]]] = {
+    "sweep.yaml": (),
+    "active_learning.yaml": ("simulate",),
+    "active_learning_head.yaml": ("simulate",),
+}
+"""Files beside them that only these commands take; sweeps are W&B's."""
 
 
 def shipped_configs(command: str) -> dict[str, Path]:
@@ -29,7 +33,7 @@ def shipped_configs(command: str) -> dict[str, Path]:
     package = Path(__file__).parents[1]
     root = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"  # a wheel, a clone
     paths = [path for folder in FOLDERS.get(command, ()) for path in sorted((root / folder).glob("*.yaml"))]
-    paths = [path for path in paths if path.name not in _FOR_OTHERS]
+    paths = [path for path in paths if command in _FOR_OTHERS.get(path.name, (command,))]
     stems = [path.stem for path in paths]
     return {path.stem if stems.count(path.stem) == 1 else f"{path.parent.name}/{path.stem}": path for path in paths}
 

@@ -21,6 +21,7 @@ from estitchup_pl.study import StudyConfig, StudyFolder, run_study
 from estitchup_pl.study.methods import Model
 from estitchup_pl.study.stage import Reporter, Stage
 from estitchup_pl.study.tracking import track
+from estitchup_pl.wording import counted
 
 _DESCRIPTION: Final = """\
 Train several methods in several trials on one store, and write tables, figures and a report. Interrupted at any
@@ -91,7 +92,7 @@ def progress(console: Console) -> Iterator[Reporter]:
     began = time.monotonic()
 
     def report(stage: Stage, fits: int, epochs: int) -> Callable[[int], None]:
-        text = f"{stage.text}: {fits} {'fit' if fits == 1 else 'fits'} of {epochs} epochs"
+        text = f"{stage.text}: {counted(fits, 'fit')} of {epochs} epochs"
         if not console.is_terminal:
             console.print(f"[{time.monotonic() - began:6.0f} s] {text}", highlight=False, markup=False)
             return lambda passed: None

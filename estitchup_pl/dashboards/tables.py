@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -13,19 +13,13 @@ import torch
 from estitchup_pl.batch import NONE
 from estitchup_pl.dashboards.boards import PICTURE, Table
 from estitchup_pl.dashboards.evaluated import Evaluated
-from estitchup_pl.embed.modality import cell_value, open_root
-from estitchup_pl.embed.pictures import read_picture
-from estitchup_pl.errors import DataError
+from estitchup_pl.embed.shown import picture_column, picture_reader, shortened, text_columns
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import Rows
 
-_NOT_TEXTS: Final = ("id", "label", "split")
 _MOST_TEXTS: Final = 4
 _CHARACTERS: Final = 200
 _SIDE: Final = 128
-
-Reader = Callable[[Any], Any]
-"""Makes a picture of a cell; ``None`` where there is none that can be read."""
 
 
 def class_table(evaluated: Evaluated, train_counts: dict[str, int]) -> Table:
@@ -82,7 +76,7 @@ def item_table(
         count: Number of items.
         texts: Columns of the store's items to show; by default the first four with texts.
         picture: Column of the store's items with pictures, or with the paths of picture files; by default the first
-            that holds pictures.
+            that holds either.
         root: Folder or zip file that the paths are relative to. Default: the working directory.
 
     Raises:
@@ -90,15 +84,14 @@ def item_table(
         ConfigError: If there is no such folder or zip file.
     """
     places = nearest(evaluated, count)
-    schema = store.items.schema
-    picture = picture or next((field.name for field in schema if _holds_bytes(field.type)), None)
-    texts = _text_columns(schema, picture) if texts is None else texts
+    picture = picture or picture_column(store)
+    texts = text_columns(store, _MOST_TEXTS) if texts is None else texts
     rows, at = evaluated.rows[places], torch.tensor(places, dtype=torch.int64)
     decisions = evaluated.decisions
     columns: dict[str, list[Any]] = {"id": _cells(store, "id", rows)}
     if picture is not None:
-        read = _reader(root)
-        columns[PICTURE] = [read(cell) for cell in _cells(store, picture, rows)]
+        read = picture_reader(root or ".")
+        columns[PICTURE] = [_thumbnail(read(cell)) for cell in _cells(store, picture, rows)]
     columns |= {
         **{name: [_shortened(cell) for cell in _cells(store, name, rows)] for name in texts},
         "label": _cells(store, "label", rows),
@@ -115,35 +108,10 @@ def _cells(store: EmbeddingStore, column: str, rows: Rows) -> list[Any]:
     return cells
 
 
-def _text_columns(schema: pa.Schema, picture: str | None) -> list[str]:
-    names = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
-    return [name for name in names if name not in (*_NOT_TEXTS, picture)][:_MOST_TEXTS]
-
-
-def _holds_bytes(kind: pa.DataType) -> bool:
-    """Whether cells of a type are files: bytes, or what Hugging Face makes of them."""
-    if pa.types.is_struct(kind):
-        return any(kind.field(place).name == "bytes" for place in range(kind.num_fields))
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _reader(root: str | None) -> Reader:
-    read_file = open_root(root or ".")
-
-    def read(cell: Any) -> Any:
-        value = cell_value(cell)
-        if value is None:
-            return None
-        try:
-            return _thumbnail(read_picture(value if isinstance(value, bytes) else read_file(str(value))))
-        except (DataError, OSError, ValueError):  # missing, or no picture: the row is shown without
-            return None
-
-    return read
-
-
 def _thumbnail(picture: Any) -> Any:
-    """Fit a picture into a white square, so that all are of one size."""
+    """Fit a picture into a white square, so that all are of one size; an item without one is shown without."""
+    if picture is None:
+        return None
     picture.thumbnail((_SIDE, _SIDE))
     square = picture.resize((_SIDE, _SIDE))
     square.paste("white", (0, 0, _SIDE, _SIDE))
@@ -152,8 +120,7 @@ def _thumbnail(picture: Any) -> Any:
 
 
 def _shortened(cell: Any) -> str | None:
-    text = None if cell is None else str(cell)
-    return text if text is None or len(text) <= _CHARACTERS else f"{text[: _CHARACTERS - 1]}…"
+    return None if cell is None else shortened(str(cell), _CHARACTERS)
 
 
 def _rounded(values: torch.Tensor) -> list[float]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from estitchup_pl.errors import DataError
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.tables import TableFile, check_column, read_items
+from estitchup_pl.wording import counted
 
 
 class Answer(NamedTuple):
@@ -53,13 +54,13 @@ class LabelChanges:
 
     def __str__(self) -> str:
         counts = [
-            f"{_count(len(self.new), 'label')} new",
+            f"{counted(len(self.new), 'label')} new",
             f"{len(self.changed)} changed",
             f"{len(self.same)} confirmed",
-            f"{_count(len(self.new_classes), 'class', 'classes')} new",
+            f"{counted(len(self.new_classes), 'class', 'classes')} new",
         ]
         lines = [", ".join(counts)]
-        lines += [f"new class {name!r}: {_count(items, 'item')}" for name, items in self.new_classes.items()]
+        lines += [f"new class {name!r}: {counted(items, 'item')}" for name, items in self.new_classes.items()]
         lines += [f"changed {name!r}: {before!r} becomes {after!r}" for name, (before, after) in self.changed.items()]
         lines += [f"conflict {name!r}: {' or '.join(map(repr, found))}" for name, found in self.conflicts.items()]
         for text, names in (("not in the store", self.unknown), ("not answered", self.unanswered)):
@@ -139,7 +140,3 @@ def read_table(path: Path, id_column: str = "id", label_column: str = "label") -
     if None in ids:
         raise DataError(f"{path}: row {ids.index(None)} has no id in the column {id_column!r}")
     return [Answer(name, (label or "").strip() or None) for name, label in zip(ids, labels, strict=True)]
-
-
-def _count(number: int, one: str, several: str = "") -> str:
-    return f"{number} {one if number == 1 else several or one + 's'}"

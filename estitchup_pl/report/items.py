@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from estitchup_pl.data.datamodule import open_store
-from estitchup_pl.embed.modality import cell_value, open_root
-from estitchup_pl.embed.pictures import read_picture
-from estitchup_pl.errors import ConfigError, DataError
-from estitchup_pl.store import EmbeddingStore, flag_column
+from estitchup_pl.embed.shown import picture_column, picture_reader, shortened, text_columns
+from estitchup_pl.errors import DataError
+from estitchup_pl.store import EmbeddingStore
 
 MOST_PICTURES: Final = 300
 """Pictures on a page at most, of two or three kilobytes each."""
@@ -25,7 +23,6 @@ MOST_PICTURES: Final = 300
 _SIDE: Final = 96
 _CHARACTERS: Final = 120
 _TEXTS: Final = 2
-_PICTURE_FILE: Final = re.compile(r".+\.(jpe?g|png|webp|gif|bmp|tiff?)$", re.IGNORECASE)
 
 
 @dataclass
@@ -45,14 +42,12 @@ class ShownItems:
     root: str | Path = "."
     texts: Sequence[str] = field(init=False)
     picture: str | None = field(init=False)
-    _read: Callable[[str], bytes] = field(init=False)
+    _read: Callable[[Any], Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.picture = next((name for name in self.store.column_names if self._holds_pictures(name)), None)
-        skipped = {"id", "label", "split", self.picture, *map(flag_column, self.store.modalities)}
-        texts = (name for name in self.store.column_names if name not in skipped and _is_text(self._first(name).type))
-        self.texts = list(texts)[:_TEXTS]
-        self._read = open_root(self.root)
+        self.picture = picture_column(self.store)
+        self.texts = text_columns(self.store, _TEXTS)
+        self._read = picture_reader(self.root)
 
     def of(self, ids: Iterable[str]) -> list[list[str]]:
         """Id, text and picture of items that have either; the picture as an address that holds it, or an empty text."""
@@ -65,32 +60,17 @@ class ShownItems:
             picture = self._thumbnail(columns[self.picture][place]) if self.picture and pictures < MOST_PICTURES else ""
             pictures += bool(picture)
             if text or picture:
-                shown.append([item, text if len(text) <= _CHARACTERS else f"{text[: _CHARACTERS - 1]}…", picture])
+                shown.append([item, shortened(text, _CHARACTERS), picture])
         return shown
 
     @property
     def _pictures(self) -> list[str]:
         return [self.picture] if self.picture else []
 
-    def _first(self, name: str) -> pa.ChunkedArray:
-        return self.store.column(name).slice(0, 100)
-
-    def _holds_pictures(self, name: str) -> bool:
-        """Whether cells of a column are files, or most of its first texts names of picture files."""
-        kind = self._first(name).type
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_struct(kind):
-            return True
-        cells = self._first(name).drop_null().to_pylist() if _is_text(kind) else []
-        return sum(bool(_PICTURE_FILE.fullmatch(cell)) for cell in cells) > len(cells) / 2
-
     def _thumbnail(self, cell: Any) -> str:
         """A small picture as an address; empty where there is no file, or none that is a picture."""
-        value = cell_value(cell)
-        if value is None:
-            return ""
-        try:
-            picture = read_picture(value if isinstance(value, bytes) else self._read(str(value)))
-        except (ConfigError, DataError, OSError, ValueError):
+        picture = self._read(cell)
+        if picture is None:
             return ""
         picture.thumbnail((_SIDE, _SIDE))
         content = io.BytesIO()
@@ -112,7 +92,3 @@ def shown_items(config: dict[str, Any], root: str | Path = ".") -> ShownItems | 
         return ShownItems(open_store(config["store"]), root)
     except (KeyError, DataError, OSError):
         return None
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -27,6 +27,7 @@ from estitchup_pl.study.stage import Reporter, silent
 from estitchup_pl.training.budget import plan_for
 from estitchup_pl.training.catalogue import Catalogue
 from estitchup_pl.training.methods import CHOSEN, FEWEST_CLASSES, ROWS_FOR_LDA, train_study
+from estitchup_pl.wording import counted
 
 MODEL: Final = "model.ckpt"
 REPORT: Final = "report.html"
@@ -74,10 +75,10 @@ class Trained:
         made = self.refitted
         values = "".join(f", {name} {value}" for name, value in made.values.items())
         known = [(text, self.figures[name]) for name, text in FIGURES.items() if name in self.figures]
-        decision = made.model.decision
+        decision, classes = made.model.decision, counted(self.classes, "class", "classes")
         return "\n".join(
             [
-                f"chosen on all {made.rows:,} labelled rows of {self.classes} classes: {made.made_of}{values}",
+                f"chosen on all {made.rows:,} labelled rows of {classes}: {made.made_of}{values}",
                 f"threshold {decision.threshold:.3f} {decision.basis or ''}",
                 "the same choice in each fold, on rows and classes that it had not seen (mean over folds):",
                 *(f"  {text:<48}{value:7.3f}" for text, value in known),
@@ -172,7 +173,8 @@ def train(
         page = _report(folder, out, catalogue.root if catalogue else None)
     basis = made.model.decision.basis
     if basis is not None and basis.none_rows < FEW_NONE_ROWS:
-        remarks.append(f'the threshold rests on {basis.none_rows} "none" rows only: label more rows')
+        rows = counted(basis.none_rows, '"none" row')
+        remarks.append(f"the threshold rests on {rows} only: label more rows")
     if not lda:
         remarks.append(f"LDA was left out: most classes have fewer than {ROWS_FOR_LDA} rows")
     classes = len(made.model.class_names)
@@ -215,15 +217,16 @@ def _look_at(place: str, modalities: Sequence[str] | None) -> tuple[StoreLabels,
     single, several = _classes(labels, 1) - _classes(labels, 2), _classes(labels, 2)
     if several < FEWEST_CLASSES:
         raise DataError(
-            f"{place}: {several} classes have two labelled rows or more, expected at least {FEWEST_CLASSES}: classes "
-            'are left out to learn what "none" looks like, and two must still be told apart. Label more rows, or train '
-            "one method with `estitchup fit`"
+            f"{place}: {counted(several, 'class', 'classes')} with two labelled rows or more, expected at least "
+            f'{FEWEST_CLASSES}: classes are left out to learn what "none" looks like, and two must be told apart; '
+            "label more rows, or train one method with `estitchup fit`"
         )
     remarks = []
     if single:
-        remarks.append(f"{single} classes have a single row: the model learns them, and no figure speaks of them")
+        classes = counted(single, "class", "classes")
+        remarks.append(f"{classes} with a single row: learnt by the model, and no figure speaks of that")
     if len(labels.unlabelled):
-        remarks.append(f"{len(labels.unlabelled):,} rows without a label took no part")
+        remarks.append(f"{counted(len(labels.unlabelled), 'row')} without a label took no part")
     names = modalities or list(opened.modalities)
     return labels, sum(opened.modalities[name].dim for name in names if name in opened.modalities), remarks
 

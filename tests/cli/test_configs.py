@@ -33,10 +33,16 @@ def test_a_name_stands_for_the_commands_file(command: str, name: str, file: str,
 
 
 def test_every_config_has_a_name() -> None:
-    commands = ("fit", "embed", "study")
+    commands = ("fit", "embed", "study", "simulate")
     named = {path.resolve() for command in commands for path in shipped_configs(command).values()}
     there = {path.resolve() for path in CONFIGS.glob("*/*.yaml")}
     assert named == there - {(CONFIGS / "logger" / "sweep.yaml").resolve()}  # which W&B takes
+
+
+def test_simulate_alone_has_the_configs_of_simulations() -> None:
+    names = ("active_learning", "active_learning_head")
+    assert set(names) <= set(shipped_configs("simulate"))
+    assert not set(names) & set(shipped_configs("study"))
 
 
 def test_ones_own_file_goes_before_a_name(tmp_path, monkeypatch) -> None:

@@ -101,8 +101,8 @@ def test_from_a_dirty_catalogue_to_predictions(run: Run, tmp_path: Path) -> None
     options = (*encoders, "--image_checkpoint", tmp_path / "weights.pth", "--out", "model", *LEAST)
     status, output, errors = run(*call, *options)
     assert status == 0, errors
-    assert "1 classes have a single row" in output
-    assert "1 rows without a label" in output
+    assert "1 class with a single row" in output
+    assert "1 row without a label" in output
     failures = pq.read_table(tmp_path / "model" / "store" / "failures.parquet")
     assert sorted(failures["id"].to_pylist()) == ["60", "61"]
     model = EmbeddingClassifier.load_from_checkpoint(tmp_path / "model" / "model.ckpt")
@@ -176,7 +176,7 @@ def test_wrong_calls_are_told_before_anything_is_written(tmp_path: Path) -> None
 def test_two_classes_are_too_few(tmp_path: Path) -> None:
     items = pa.table({"id": [str(row) for row in range(9)], "label": [*"aaaabbbbc"]})
     EmbeddingStore.create(tmp_path / "few", items, {"x": np.eye(9, dtype=np.float32)})
-    with pytest.raises(DataError, match="2 classes have two labelled rows or more, expected at least 3"):
+    with pytest.raises(DataError, match="2 classes with two labelled rows or more, expected at least 3"):
         train(store=tmp_path / "few", out=tmp_path / "model")
 
 
