@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -483,7 +483,7 @@ def shrunk_covariance(centered: Array, shrinkage: float | None) -> Array:
         return np.eye(centered.shape[1])
     if shrinkage is None:
         shrinkage = max(covariance.ledoit_wolf_shrinkage(centered, assume_centered=True), 1e-6)
-    return covariance.ShrunkCovariance(shrinkage=shrinkage, assume_centered=True).fit(centered).covariance_
+    return covariance.ShrunkCovariance(shrinkage=shrinkage, assume_centered=True).fit(centered).shared
 
 
 def mahalanobis_distance(embeddings: Array, means: Array, precision: Array) -> Array:
@@ -564,21 +564,55 @@ def logistic_regression(rows: Array, labels: Array, penalty: float) -> tuple[Arr
     return parts(found.x)
 
 
-def held_out_losses(rows: Array, labels: Array, penalties: Sequence[float], folds: int) -> list[float]:
-    """Loss of each penalty over all folds, to which the rows of each class are dealt out in turn."""
+def held_out_folds(labels: Array, folds: int) -> Iterator[tuple[Array, Array, list[int]]]:
+    """Rows to fit, class codes among those, and rows to predict; the rows of each class are dealt out in turn."""
     fold = np.empty(len(labels), int)
     for place, row in enumerate(sorted(range(len(labels)), key=lambda row: (labels[row], row))):
         fold[row] = place % folds
+    for number in range(folds):
+        known = sorted(set(labels[fold != number]))
+        held_out = [row for row in range(len(labels)) if fold[row] == number and labels[row] in known]
+        if len(known) > 1 and held_out:
+            codes = np.array([known.index(label) if label in known else -1 for label in labels])
+            yield fold != number, codes, held_out
+
+
+def held_out_losses(rows: Array, labels: Array, penalties: Sequence[float], folds: int) -> list[float]:
+    """Loss of each penalty over all folds."""
     losses = []
     for penalty in penalties:
         total = 0.0
-        for number in range(folds):
-            known = sorted(set(labels[fold != number]))
-            held_out = [row for row in range(len(labels)) if fold[row] == number and labels[row] in known]
-            if len(known) < 2 or not held_out:
-                continue
-            codes = np.array([known.index(label) if label in known else -1 for label in labels])
-            fitted = logistic_regression(rows[fold != number], codes[fold != number], penalty)
+        for fit, codes, held_out in held_out_folds(labels, folds):
+            fitted = logistic_regression(rows[fit], codes[fit], penalty)
             total += logistic_loss(*fitted, rows[held_out], codes[held_out])
         losses.append(total)
+    return losses
+
+
+def tempered_losses(
+    rows: Array, labels: Array, shrinkage: float, folds: int, temperatures: Sequence[float]
+) -> list[float]:
+    """Loss of each temperature of a discriminant analysis over all folds; none where no fold can be predicted."""
+    said = []
+    for fit, codes, held_out in held_out_folds(labels, folds):
+        means = np.array([rows[fit][codes[fit] == code].mean(0) for code in range(codes.max() + 1)])
+        within = rows[fit] - means[codes[fit]]
+        if not within.any():
+            continue
+        shared = within.T @ within / len(within)
+        spread = np.trace(shared) / rows.shape[1] * np.eye(rows.shape[1])
+        weights = np.linalg.solve((1 - shrinkage) * shared + shrinkage * spread, means.T)
+        bias = np.log(np.bincount(codes[fit]) / fit.sum()) - (weights * means.T).sum(0) / 2
+        scores = rows[held_out] @ weights + bias
+        said += [(own, own.argmax() == code) for own, code in zip(scores, codes[held_out], strict=True)]
+    right = sum(correct for _, correct in said)
+    high, low = (right + 1) / (right + 2), 1 / (len(said) - right + 2)
+    losses = []
+    for temperature in temperatures if said else ():
+        total = 0.0
+        for scores, correct in said:
+            top = special.log_softmax(scores / temperature).max()
+            target = high if correct else low
+            total -= target * top + (1 - target) * np.log(max(-np.expm1(top), 1e-300))
+        losses.append(total / len(said))
     return losses

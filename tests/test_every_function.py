@@ -347,6 +347,16 @@ def check_lda(got: functional.LinearMap, rows: Tensor, labels: Tensor, shrinkage
     np.testing.assert_allclose(special.softmax(scores, axis=-1), expected, atol=1e-7)
 
 
+def half_shrunk(rows: Tensor, labels: Tensor) -> functional.LinearMap:
+    return functional.fit_lda(rows, labels, 0.5)
+
+
+def check_held_out_temperature(got: float, fit: Any, rows: Tensor, labels: Tensor, folds: int) -> None:
+    del fit
+    losses = oracles.tempered_losses(rows.double().numpy(), labels.numpy(), 0.5, folds, [got, *np.geomspace(0.01, 1e6)])
+    assert losses[0] <= min(losses) + 1e-5 if losses else got == 1
+
+
 def check_gaussians(got: functional.Gaussians, rows: Tensor, labels: Tensor, shrinkage: float | None) -> None:
     means, precision = oracles.gaussians(rows.numpy(), labels.numpy(), shrinkage)
     np.testing.assert_allclose(got.whitening.mT @ got.whitening, precision, rtol=1e-9, atol=1e-9)
@@ -369,6 +379,9 @@ def gaussian_oracle(rows: np.ndarray, gaussians: tuple[np.ndarray, np.ndarray]) 
 
 FUNCTIONS: dict[str, Case] = {
     "choose_penalty": Case(lambda inputs: (*inputs.training_rows(), [10.0, 1.0], 2), check=check_penalty),
+    "choose_temperature": Case(
+        lambda inputs: (half_shrunk, *inputs.training_rows(), 2), check=check_held_out_temperature
+    ),
     "fit_lda": Case(lambda inputs: (*inputs.training_rows(), inputs.pick(0.1, 0.5, 1.0)), check=check_lda),
     "fit_logistic_regression": Case(
         lambda inputs: (*inputs.training_rows(), inputs.pick(0.3, 3.0)), check=check_logistic_regression

@@ -43,6 +43,7 @@ from estitchup_pl.model.trained_on import TrainedOn
 from estitchup_pl.seeding import global_seed
 from estitchup_pl.store import EmbeddingStore
 from estitchup_pl.store.labels import Rows, StoreLabels
+from estitchup_pl.wording import counted
 
 Cache = Literal["auto", "device", "memory", "off"]
 PredictRows = Literal["unlabelled", "test", "all"]
@@ -337,7 +338,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
         unknown = sorted(set(evaluated) - set(self.class_names))
         if unknown:
             shown = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
-            rank_zero_info(f'{len(unknown)} classes have no training row and count as "none": {shown}')
+            classes = counted(len(unknown), "class", "classes")
+            rank_zero_info(f'{classes} without a training row, so "none": {shown}')
 
     def _announce_strangers(self, rows: Rows, purpose: str) -> None:
         """Warn where the model knows hardly any of the labels that it is evaluated on."""

@@ -32,7 +32,14 @@ from estitchup_pl.functional.gaussians import (
     shrunk_covariance,
 )
 from estitchup_pl.functional.isotonic import IsotonicMap, apply_isotonic, fit_isotonic, interpolate
-from estitchup_pl.functional.linear import LinearMap, choose_penalty, fit_lda, fit_logistic_regression, log_odds
+from estitchup_pl.functional.linear import (
+    LinearMap,
+    choose_penalty,
+    choose_temperature,
+    fit_lda,
+    fit_logistic_regression,
+    log_odds,
+)
 from estitchup_pl.functional.logit_normalization import (
     LogitNorm,
     apply_logit_norm,
@@ -129,6 +136,7 @@ __all__ = [
     "bounded_error_threshold",
     "brier_score",
     "choose_penalty",
+    "choose_temperature",
     "class_means",
     "classwise_calibration_error",
     "confidence_accuracy_correlation",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from estitchup_pl.errors import ConfigError, DataError
 from estitchup_pl.functional.checks import check_labels
@@ -53,6 +54,11 @@ COMPARED: Final = Precision(torch.float32, 1e-6, 1e-4)
 
 HELD_OUT_ROWS: Final = 1000
 """Rows of other folds that are enough to compare penalties by."""
+
+TEMPERATURES: Final = (0.01, 1e6)
+"""Least and greatest temperature; with more columns than rows those of discriminant analysis go into the hundreds."""
+_COARSE: Final = 36
+"""Steps of the search that goes before the fine one, half a power of ten or less."""
 
 
 def log_odds(scores: Tensor) -> Tensor:
@@ -187,6 +193,55 @@ def fit_lda(embeddings: Tensor, labels: Tensor, shrinkage: float | None = None) 
     return LinearMap(weight, (counts / len(labels)).double().log() - (weight * means).sum(-1) / 2)
 
 
+def choose_temperature(
+    fit: Callable[[Tensor, Tensor], LinearMap], embeddings: Tensor, labels: Tensor, folds: int = 4
+) -> float:
+    """Choose what the scores of a linear classifier are divided by, so that its confidence holds on unseen rows.
+
+    The rows of each class are dealt out to folds in turn, and each fold is predicted by a fit on the others. The
+    temperature gives the least cross-entropy of whether the likeliest class is right, whose two targets stay off 0 and
+    1 as Platt's (1999) do. Rows whose class is in no other fold are left out; if there are no others, it is 1.
+
+    Args:
+        fit: Fits the classifier to embeddings ``(rows, dim)`` and labels ``(rows,)``.
+        embeddings: Float ``(rows, dim)``.
+        labels: As for :func:`fit_logistic_regression`.
+        folds: Number of folds, at least 2.
+
+    Returns:
+        The temperature, in :data:`TEMPERATURES`.
+
+    Raises:
+        ConfigError: If there are fewer than two folds.
+        DataError: As for :func:`fit_logistic_regression`.
+
+    Example:
+        >>> rows, labels = torch.tensor([[0.0], [0.1], [0.9], [1.0], [0.0], [1.0]]), torch.tensor([0, 0, 0, 1, 1, 1])
+        >>> choose_temperature(fit_lda, rows, labels, folds=2) > 1  # half are wrong
+        True
+    """
+    check_training_rows(embeddings, labels)
+    if folds < 2:
+        raise ConfigError(f"folds must be at least 2, got {folds}")
+    fold = _dealt_out(labels, folds)
+    said = [_held_out_scores(fit, embeddings, labels, fold == number) for number in range(folds)]
+    scores = [(of_fold, right) for of_fold, right in said if len(right)]
+    if not scores:
+        return 1.0
+    right = torch.cat([right for _, right in scores]).double()
+    targets = torch.where(right > 0, (right.sum() + 1) / (right.sum() + 2), 1 / ((1 - right).sum() + 2))
+
+    def loss(log_temperature: float) -> float:
+        confidence = torch.cat([log_odds(of_fold / math.exp(log_temperature)).amax(-1) for of_fold, _ in scores])
+        return float(binary_cross_entropy_with_logits(confidence, targets))
+
+    least, greatest = map(math.log, TEMPERATURES)
+    step = (greatest - least) / _COARSE
+    near = min((least + step * number for number in range(_COARSE + 1)), key=loss)
+    bounds = max(least, near - step), min(greatest, near + step)
+    return math.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x)
+
+
 def check_training_rows(embeddings: Tensor, labels: Tensor) -> None:
     """Refuse rows that no linear classifier can be fitted on.
 
@@ -284,10 +339,34 @@ def _minimize(
 
 def _fold_losses(rows: Tensor, labels: Tensor, penalties: Sequence[float], folds: int) -> Iterator[tuple[float, ...]]:
     """Sum of the losses of each fold's rows, for one penalty after the other."""
-    fold = torch.empty_like(labels)
-    fold[labels.argsort(stable=True)] = torch.arange(len(labels), device=labels.device) % folds
+    fold = _dealt_out(labels, folds)
     predicted = range(min(folds, math.ceil(HELD_OUT_ROWS * folds / len(labels))))
     return zip(*(_held_out_losses(rows, labels, fold == number, penalties) for number in predicted), strict=True)
+
+
+def _dealt_out(labels: Tensor, folds: int) -> Tensor:
+    """Fold of each row, the rows of each class in turn."""
+    fold = torch.empty_like(labels)
+    fold[labels.argsort(stable=True)] = torch.arange(len(labels), device=labels.device) % folds
+    return fold
+
+
+def _held_out_scores(
+    fit: Callable[[Tensor, Tensor], LinearMap], rows: Tensor, labels: Tensor, held_out: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Scores of the held out rows of classes that other rows have, and whether the greatest is the right one's."""
+    known = torch.unique(labels[~held_out])
+    held_out_known = held_out & torch.isin(labels, known)
+    nothing = rows.new_zeros(0, len(known)), held_out[:0]
+    if len(known) < 2 or not bool(held_out_known.any()):
+        return nothing
+    codes = torch.searchsorted(known, labels.contiguous())
+    try:
+        fitted = fit(rows[~held_out], codes[~held_out])
+    except DataError:  # these few rows do not say how classes spread
+        return nothing
+    scores = rows[held_out_known].double() @ fitted.weight.T + fitted.bias
+    return scores, scores.argmax(-1) == codes[held_out_known]
 
 
 def _held_out_losses(rows: Tensor, labels: Tensor, held_out: Tensor, penalties: Sequence[float]) -> Iterator[float]:

@@ -14,6 +14,7 @@ from estitchup_pl.errors import ConfigError
 from estitchup_pl.functional.linear import (
     LinearMap,
     choose_penalty,
+    choose_temperature,
     fit_lda,
     fit_logistic_regression,
     log_odds,
@@ -112,14 +113,33 @@ class LogisticRegression(HeadSolver):
 
 @dataclass
 class LDA(HeadSolver):
-    """Linear discriminant analysis with a shrunk covariance.
+    """Linear discriminant analysis with a shrunk covariance, its confidence set by rows held out of the training rows.
+
+    By itself it is far too sure where there are about as many columns as rows: its probabilities are 0 and 1.
 
     Args:
         shrinkage: Share of the identity in ``(0, 1]``. Default: that of Ledoit and Wolf.
+        temperature: What its scores are divided by, above 0; 1 for the textbook's. Default: chosen by
+            :func:`~estitchup_pl.functional.choose_temperature`.
+        folds: Parts of the training rows, one of which is left out at a time.
+
+    Raises:
+        ConfigError: If the temperature is not positive.
     """
 
     shrinkage: float | None = None
+    temperature: float | None = None
+    folds: int = 4
+
+    def __post_init__(self) -> None:
+        if self.temperature is not None and not self.temperature > 0:
+            raise ConfigError(f"temperature must be positive, got {self.temperature}")
 
     @override
     def solve(self, embeddings: Tensor, labels: Tensor) -> LinearMap:
-        return fit_lda(embeddings, labels, self.shrinkage)
+        def fit(embeddings: Tensor, labels: Tensor) -> LinearMap:
+            return fit_lda(embeddings, labels, self.shrinkage)
+
+        fitted = fit(embeddings, labels)
+        temperature = self.temperature or choose_temperature(fit, embeddings, labels, self.folds)
+        return LinearMap(fitted.weight / temperature, fitted.bias / temperature)

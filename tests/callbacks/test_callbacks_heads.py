@@ -28,7 +28,7 @@ def head(**options: object) -> EmbeddingClassifier:
 
 def test_its_probabilities_are_those_of_scikit_learn_on_rows_scaled_alike(tmp_path: Path) -> None:
     model, rows = head(scaling="centered_l2"), data()
-    trainer(tmp_path, callbacks=[FitHead(LDA(shrinkage=0.3))]).fit(model, rows)
+    trainer(tmp_path, callbacks=[FitHead(LDA(shrinkage=0.3, temperature=1.0))]).fit(model, rows)
     labels = rows.labels.index(rows.class_names)
     train, test = rows.parts.train, rows.parts.test
     parts = {name: rows.store.gather(np.arange(len(rows.store)), [name]).astype(float) for name in rows.modalities}

@@ -24,7 +24,7 @@ def test_a_fit_says_what_it_found_and_nothing_of_lightnings(tmp_path: Path) -> N
     result = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=True)
     said = result.stdout + result.stderr
     assert [word for word in NOISE if word in said] == []
-    assert '4 classes have no training row and count as "none"' in said
+    assert '4 classes without a training row, so "none"' in said
     assert "warning: the threshold will rest on" in said
     assert "threshold 0." in said
 

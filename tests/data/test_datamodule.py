@@ -275,7 +275,7 @@ def test_classes_without_a_training_row_are_said_once(tmp_path: Path, caplog: py
     with caplog.at_level("INFO"):
         trainer(tmp_path).fit(classifier(), data())
     said = [record.message for record in caplog.records if "no training row" in record.message]
-    assert said == ['1 classes have no training row and count as "none": fox']
+    assert said == ['1 class without a training row, so "none": fox']
 
 
 def grouped_blobs() -> EmbeddingStore:

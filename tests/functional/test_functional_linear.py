@@ -12,7 +12,18 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from estitchup_pl.errors import ConfigError, DataError
-from estitchup_pl.functional import LinearMap, choose_penalty, fit_lda, fit_logistic_regression, linear, log_odds
+from estitchup_pl.functional import (
+    LinearMap,
+    choose_penalty,
+    choose_temperature,
+    expected_calibration_error,
+    fit_lda,
+    fit_logistic_regression,
+    linear,
+    log_odds,
+    top_label,
+)
+from estitchup_pl.model import LDA
 
 
 def blobs(rows: int, dim: int, classes: int, spread: float = 1.0, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -114,6 +125,59 @@ def test_a_class_with_one_row_takes_no_part_in_the_choice() -> None:
     assert choose_penalty(*only_alone, [3.0, 1.0]) == 3.0
 
 
+def tempered(*rows: torch.Tensor) -> float:
+    return choose_temperature(fit_lda, *rows)
+
+
+@pytest.mark.parametrize(("rows", "dim", "spread"), [(90, 12, 3.0), (60, 90, 4.0), (90, 6, 0.1)])
+def test_the_temperature_has_the_least_loss_on_rows_that_no_fit_has_seen(rows: int, dim: int, spread: float) -> None:
+    embeddings, labels = blobs(rows, dim, 3, spread)
+    fold = np.empty(rows, int)
+    fold[np.argsort(labels.numpy(), kind="stable")] = np.arange(rows) % 3
+    said, right = [], []
+    for held_out in (fold == number for number in range(3)):
+        reference = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.5)
+        reference.fit(embeddings.double().numpy()[~held_out], labels.numpy()[~held_out])
+        scores = reference.decision_function(embeddings.double().numpy()[held_out])
+        said.append(scores)
+        right.append(scores.argmax(-1) == labels.numpy()[held_out])
+    correct = np.concatenate(right)
+    targets = np.where(correct, (correct.sum() + 1) / (correct.sum() + 2), 1 / ((~correct).sum() + 2))
+
+    def loss(temperature: float) -> float:
+        top = special.log_softmax(np.concatenate(said) / temperature, axis=-1).max(-1)
+        others = np.log(-np.expm1(np.minimum(top, -1e-15)))
+        return float(-(targets * top + (1 - targets) * others).mean())
+
+    got = choose_temperature(lambda *fold: fit_lda(*fold, 0.5), embeddings, labels, folds=3)
+    grid = np.geomspace(0.01, 1e6, 400)
+    assert loss(got) <= min(map(loss, grid)) + 1e-6
+    assert 0.5 * got < grid[np.argmin(list(map(loss, grid)))] < 2 * got
+
+
+def test_the_confidence_of_lda_holds_on_new_rows_where_it_alone_is_far_too_sure() -> None:
+    embeddings, labels = blobs(400, 150, 8, spread=8.0)
+    known, new = (embeddings[:200], labels[:200]), (embeddings[200:], labels[200:])
+
+    def error(fitted: LinearMap) -> float:
+        return float(expected_calibration_error(*top_label(scores(fitted, new[0]).softmax(-1), new[1])))
+
+    alone, held = LDA(temperature=1.0).solve(*known), LDA().solve(*known)
+    torch.testing.assert_close(alone, fit_lda(*known), rtol=0, atol=0)
+    torch.testing.assert_close(held.weight * tempered(*known), alone.weight)
+    torch.testing.assert_close(held.bias * tempered(*known), alone.bias)
+    assert error(held) < error(alone) / 3
+
+
+def test_rows_whose_class_is_in_no_other_fold_have_no_part_in_the_temperature() -> None:
+    embeddings, labels = blobs(60, 4, 3)
+    alone = torch.cat([embeddings, embeddings[:1] + 100]), torch.cat([labels, torch.tensor([3])])
+    assert 0.01 < tempered(*alone) < 1e6
+    assert tempered(embeddings[:3], torch.tensor([0, 1, 2])) == 1.0
+    twice = torch.eye(4)[[0, 0, 1, 1]], torch.tensor([0, 0, 1, 1])  # no two rows differ within a class
+    assert tempered(*twice) == 1.0
+
+
 @pytest.mark.parametrize("shrinkage", [0.01, 0.5, 1.0])
 @pytest.mark.parametrize(("rows", "dim", "classes"), [(120, 6, 4), (40, 90, 5)])
 def test_lda_is_scikit_learns(rows: int, dim: int, classes: int, shrinkage: float) -> None:
@@ -156,7 +220,7 @@ def test_log_odds_have_the_gradient_that_finite_differences_find() -> None:
     assert torch.autograd.gradcheck(log_odds, (values,))
 
 
-@pytest.mark.parametrize("fit", [lambda *rows: fit_logistic_regression(*rows, 1.0), choose_penalty, fit_lda])
+@pytest.mark.parametrize("fit", [lambda *rows: fit_logistic_regression(*rows, 1.0), choose_penalty, fit_lda, tempered])
 def test_what_comes_in_is_left_alone_and_the_same_rows_give_the_same(fit) -> None:  # type: ignore[no-untyped-def]
     for dtype in (torch.float32, torch.float64):
         embeddings, labels = blobs(40, 6, 3)
@@ -189,7 +253,7 @@ ROWS = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
 def test_rows_that_nothing_can_be_fitted_to_are_refused(
     embeddings: torch.Tensor, labels: torch.Tensor, message: str
 ) -> None:
-    for fit in (lambda *rows: fit_logistic_regression(*rows, 1.0), choose_penalty, fit_lda):
+    for fit in (lambda *rows: fit_logistic_regression(*rows, 1.0), choose_penalty, fit_lda, tempered):
         with pytest.raises(DataError, match=message):
             fit(embeddings, labels)
 
@@ -202,6 +266,10 @@ def test_options_that_cannot_work_are_refused() -> None:
         fit_lda(ROWS, labels, 0.0)
     with pytest.raises(ConfigError, match="folds must be at least 2, got 1"):
         choose_penalty(ROWS, labels, folds=1)
+    with pytest.raises(ConfigError, match="folds must be at least 2, got 1"):
+        choose_temperature(fit_lda, ROWS, labels, folds=1)
+    with pytest.raises(ConfigError, match="temperature must be positive, got 0"):
+        LDA(temperature=0)
     with pytest.raises(ConfigError, match=r"must fall, the strongest first, got 0\.1, 1\.0"):
         choose_penalty(ROWS, labels, [0.1, 1.0])
     with pytest.raises(ConfigError, match="must be positive, got none"):
