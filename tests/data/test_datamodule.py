@@ -274,7 +274,7 @@ def test_training_rows_of_classes_the_model_does_not_know_are_refused(tmp_path: 
 def test_classes_without_a_training_row_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         trainer(tmp_path).fit(classifier(), data())
-    said = [record.message for record in caplog.records if "no training row" in record.message]
+    said = [record.message for record in caplog.records if "without a training row" in record.message]
     assert said == ['1 class without a training row, so "none": fox']
 
 
