@@ -33,6 +33,8 @@ def main(argv: list[str]) -> int:
         accelerator=call.accelerator,
         workers=call.workers,
         limits=limits,
+        text_encoder=call.text_encoder,
+        image_checkpoint=call.image_checkpoint,
         top_k=call.top_k,
         batch_size=call.batch_size,
         max_requests=call.max_requests,
@@ -55,6 +57,8 @@ def serve_parser() -> CommandParser:
     parser.add_argument("--batch_timeout", type=float, default=0.0, help="seconds to wait for more requests")
     parser.add_argument("--batch_size", type=int, default=64, help="raw values that an encoder sees at once")
     parser.add_argument("--embeddings_only", action="store_true", help="take no raw values, and load no encoders")
+    parser.add_argument("--text_encoder", metavar="MODEL", help="where the text encoder has moved to")
+    parser.add_argument("--image_checkpoint", metavar="FILE", help="where the image encoder's weights have moved to")
     limits = Limits()
     parser.add_argument("--max_items", type=int, default=limits.max_items, help="items in a request")
     parser.add_argument("--max_bytes", type=int, default=limits.max_bytes, help="size of a request")

@@ -5,7 +5,7 @@ from estitchup_pl.embed.finish import EmbedSummary, ModalityReport
 from estitchup_pl.embed.image import ImageEmbedder, average_pool
 from estitchup_pl.embed.markup import strip_markup
 from estitchup_pl.embed.modality import Modality
-from estitchup_pl.embed.recipe import modality_of, refuse_other_recipe
+from estitchup_pl.embed.recipe import modality_of, moved_recipe, refuse_other_recipe
 from estitchup_pl.embed.run import embed_items
 from estitchup_pl.embed.text import TextEmbedder, first_pool, last_pool, mean_pool
 
@@ -23,6 +23,7 @@ __all__ = [
     "last_pool",
     "mean_pool",
     "modality_of",
+    "moved_recipe",
     "refuse_other_recipe",
     "strip_markup",
 ]

@@ -14,18 +14,35 @@ from estitchup_pl.errors import CheckpointError, ConfigError
 Recipe = Mapping[str, Any]
 """``id``, ``root``, ``column``, ``pattern``, ``dtype`` and ``embedder``, in plain values."""
 
-_PLACES: Final = ("encoder_name", "checkpoint", "pretrained", "revision", "weights")
+_PLACES: Final = ("encoder_name", "model", "checkpoint", "pretrained", "revision", "weights")
 """Where weights come from: files move, and are compared by their digest."""
 
 
-def modality_of(name: str, recipe: Recipe, **places: Any) -> Modality:
+def moved_recipe(recipe: Recipe, text_encoder: str | None = None, image_checkpoint: str | None = None) -> Recipe:
+    """The same recipe where the files of its encoder lie elsewhere now; their weights are compared all the same.
+
+    Args:
+        recipe: As the header of a store has it.
+        text_encoder: Folder or name of the model, of a text encoder.
+        image_checkpoint: File with the weights, of an image encoder.
+
+    Example:
+        >>> recipe = {"column": "title", "embedder": {"class": "estitchup_pl.embed.text.TextEmbedder"}}
+        >>> moved_recipe(recipe, text_encoder="models/bert")["embedder"]["model"]
+        'models/bert'
+    """
+    settings = recipe["embedder"]
+    places = {"TextEmbedder": ("model", text_encoder), "ImageEmbedder": ("checkpoint", image_checkpoint)}
+    option, place = places.get(settings["class"].rpartition(".")[2], ("", None))
+    return {**recipe, "embedder": {**settings, option: place}} if place else recipe
+
+
+def modality_of(name: str, recipe: Recipe) -> Modality:
     """Make the modality that a recipe describes; its encoder is not loaded.
 
     Args:
         name: Name of the modality, for messages.
         recipe: As the header of a store has it.
-        places: Constructor arguments of the encoder in the place of recorded ones, where files have moved:
-            ``model`` or ``checkpoint``.
 
     Raises:
         ConfigError: If the encoder is a class that is neither of this package nor imported already, or cannot be made.
@@ -40,7 +57,7 @@ def modality_of(name: str, recipe: Recipe, **places: Any) -> Modality:
     settings = recipe["embedder"]
     kind = _embedder_class(name, settings["class"])
     try:
-        embedder = kind.from_fingerprint({**settings, **places})
+        embedder = kind.from_fingerprint(settings)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"modality {name!r}: its encoder {settings['class']} cannot be made from what the checkpoint says "

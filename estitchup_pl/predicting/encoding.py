@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from estitchup_pl.embed import ImageEmbedder, Modality, embed_items, modality_of
+from estitchup_pl.embed import ImageEmbedder, Modality, embed_items, modality_of, moved_recipe
 from estitchup_pl.embed.recipe import Recipe
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.model import EmbeddingClassifier
@@ -100,10 +100,8 @@ class RawItems:
 
     def modalities(self, recipes: Mapping[str, Recipe]) -> dict[str, Modality]:
         """Each modality as its recipe says, from the columns of this table."""
-        made = {}
-        for name, recipe in recipes.items():
-            kind = recipe["embedder"]["class"].rpartition(".")[2]
-            made[name] = modality_of(name, recipe, **self._moved().get(kind, {}))
+        places = self.text_encoder, self.image_checkpoint
+        made = {name: modality_of(name, moved_recipe(recipe, *places)) for name, recipe in recipes.items()}
         pictures = {name for name, modality in made.items() if isinstance(modality.embedder, ImageEmbedder)}
         columns = {
             **assigned("image", self.image, {name: made[name].column for name in made if name in pictures}),
@@ -114,14 +112,6 @@ class RawItems:
             name: replace(modality, column=columns[name], root=roots.get(name, modality.root))
             for name, modality in made.items()
         }
-
-    def _moved(self) -> dict[str, dict[str, str]]:
-        """Arguments of encoders, by their class, in the place of those that a recipe has."""
-        text = {"model": self.text_encoder} if self.text_encoder else {}
-        return {"TextEmbedder": text, "ImageEmbedder": self._picture_weights()}
-
-    def _picture_weights(self) -> dict[str, str]:
-        return {"checkpoint": self.image_checkpoint} if self.image_checkpoint else {}
 
 
 @dataclass(frozen=True)

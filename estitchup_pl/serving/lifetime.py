@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn
 
+from estitchup_pl.embed.recipe import moved_recipe
 from estitchup_pl.errors import ConfigError, EstitchupError
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.optional import require
@@ -34,6 +35,8 @@ def serve(
     accelerator: str = "auto",
     workers: int = 1,
     limits: Limits | None = None,
+    text_encoder: str | None = None,
+    image_checkpoint: str | None = None,
     **options: Any,
 ) -> None:
     """Answer requests over HTTP until SIGINT or SIGTERM comes; requests that are being answered are finished.
@@ -47,6 +50,8 @@ def serve(
         accelerator: ``cpu``, ``cuda``, ``mps`` or ``auto``.
         workers: Processes on each device, each with a model of its own.
         limits: What a request may hold.
+        text_encoder: Folder or name of the text encoder, where it has moved.
+        image_checkpoint: File with the weights of the image encoder, where it has moved.
         options: Further arguments of :class:`~estitchup_pl.serving.server.DecisionAPI`.
 
     Raises:
@@ -64,7 +69,9 @@ def serve(
         from estitchup_pl.serving.server import DecisionAPI, make_server
 
         recipes = model.trained_on.recipes if raw and model.trained_on else {}
-        api = DecisionAPI(ckpt_path, recipes, **options)
+        places = text_encoder, image_checkpoint
+        moved = {name: moved_recipe(recipe, *places) for name, recipe in recipes.items()}
+        api = DecisionAPI(ckpt_path, moved, **options)
         server = make_server(api, model, limits or Limits(), accelerator, workers)
         with _ended_in_order():
             server.run(host, port, num_api_servers=1, generate_client_file=False, access_log=False)

@@ -11,7 +11,7 @@ import torch
 from raw_catalogue import picture, save_model
 from toys import Letters, embed_on_cpu, write_table
 
-from estitchup_pl.embed import ImageEmbedder, Modality, TextEmbedder, modality_of, refuse_other_recipe
+from estitchup_pl.embed import ImageEmbedder, Modality, TextEmbedder, modality_of, moved_recipe, refuse_other_recipe
 from estitchup_pl.errors import CheckpointError, ConfigError
 from estitchup_pl.store import EmbeddingStore
 
@@ -51,7 +51,7 @@ def test_new_items_are_embedded_as_the_old_ones_were(store: EmbeddingStore, tmp_
 
 def test_weights_that_have_moved_are_known_again_and_others_refused(store: EmbeddingStore, tmp_path: Path) -> None:
     recipe = store.modalities["title"].recipe
-    moved = modality_of("title", recipe, model=save_model(tmp_path / "moved"))
+    moved = modality_of("title", moved_recipe(recipe, text_encoder=save_model(tmp_path / "moved")))
     moved.embedder.load()
     refuse_other_recipe("title", recipe, moved)
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import subprocess
@@ -9,18 +10,28 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import lightning.pytorch as pl
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import timm
+import torch
 from http_client import JSON, Reply, free_port, npy, post, post_parts, send
 from made_models import CLASSES, MODALITIES, fitted, rows, score_named
+from raw_catalogue import picture, save_model
 
-from estitchup_pl import EmbeddingClassifier
+from estitchup_pl import EmbeddingClassifier, EmbeddingDataModule
 from estitchup_pl.cli import main
+from estitchup_pl.data import StratifiedSplit
+from estitchup_pl.embed import ImageEmbedder, Modality, TextEmbedder, embed_items
 from estitchup_pl.model import calibrators
 from estitchup_pl.model.saving import save_classifier
+from estitchup_pl.tables import TableFile
 
 START_SECONDS = 240  # two processes import torch, on a machine that may be busy
 MAX_BYTES = 200_000
@@ -35,12 +46,18 @@ class Server(NamedTuple):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Start `estitchup serve`; end it as a terminal would, and look at what it leaves."""
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    folder = tmp_path_factory.mktemp("server")
     model = fitted(score_named("SumOfScores"), calibrators.Temperature())
     save_classifier(model, folder / "model.ckpt")
-    limits = ("--max_items", "50", "--max_bytes", f"{MAX_BYTES}", "--top_k", "2")
-    call = ("serve", "--ckpt_path", f"{folder}/model.ckpt", "--port", f"{port}", "--accelerator", "cpu", *limits)
+    with running(folder, "--max_items", "50", "--max_bytes", f"{MAX_BYTES}", "--top_k", "2") as port:
+        yield Server(port, model)
+
+
+@contextmanager
+def running(folder: Path, *options: str) -> Iterator[int]:
+    """Start `estitchup serve` on a folder's model; end it as a terminal would, and look at what it leaves."""
+    port = free_port()
+    call = ("serve", "--ckpt_path", f"{folder}/model.ckpt", "--port", f"{port}", "--accelerator", "cpu", *options)
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "estitchup_pl", *call],
@@ -51,7 +68,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         )
     try:
         wait_until_ready(process, port)
-        yield Server(port, model)
+        yield port
         family = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does, to all of its processes
         assert process.wait(60) == 0
@@ -114,6 +131,41 @@ def test_an_item_may_lack_a_modality(server: Server) -> None:
     asked["photo"][1] = 0
     reply = post(server.port, {"title": asked["title"].tolist(), "photo": [asked["photo"][0].tolist(), None]})
     check_decisions(server, reply, asked)
+
+
+def test_texts_and_pictures_are_decided_as_their_embeddings_are(tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_efficientnet").state_dict(), tmp_path / "weights.pth")
+    names, pictures = ["bag", "cap", "bib", "cad"] * 3, [picture(number) for number in range(12)]
+    table = pa.table({"id": range(12), "label": ["b", "c"] * 6, "name": names, "file": pictures})
+    pq.write_table(table, tmp_path / "items.parquet")
+    modalities = {
+        "name": Modality("name", TextEmbedder(save_model(tmp_path / "bert"))),
+        "file": Modality("file", ImageEmbedder("test_efficientnet", checkpoint=tmp_path / "weights.pth")),
+    }
+    items = TableFile(tmp_path / "items.parquet")
+    embed_items(tmp_path / "store", items, modalities, label="label", accelerator="cpu", devices=1)
+    data = EmbeddingDataModule(tmp_path / "store", StratifiedSplit(train_fraction=1))
+    trainer = pl.Trainer(max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False)
+    model = EmbeddingClassifier(scaling="l2")
+    trainer.fit(model, data)
+    model.threshold = 0.5
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    (tmp_path / "bert").rename(tmp_path / "moved")
+    (tmp_path / "weights.pth").rename(tmp_path / "moved.pth")
+
+    expected = model.eval().predict({name: data.store.gather(range(12), [name]) for name in modalities})
+    places = ("--text_encoder", f"{tmp_path}/moved", "--image_checkpoint", f"{tmp_path}/moved.pth")
+    with running(tmp_path, *places) as port:
+        form = [("name", name) for name in names] + [("file", content) for content in pictures]
+        encoded = [{"base64": base64.b64encode(content).decode()} for content in pictures]
+        for reply in (post_parts(port, form), post(port, {"name": names, "file": encoded})):
+            assert reply.status == 200
+            decisions = reply.content["decisions"]
+            assert [one["predicted"] for one in decisions] == expected.predicted
+            assert [one["confidence"] for one in decisions] == pytest.approx(expected.confidence.tolist(), abs=1e-5)
+        broken = post(port, {"name": ["bag"], "file": [{"base64": encoded[0]["base64"][:40]}]})
+        assert broken.status == 422
+        assert "modality 'file', item 1" in broken.content["detail"]
 
 
 def test_requests_at_the_same_time_get_their_own_answers(server: Server) -> None:
