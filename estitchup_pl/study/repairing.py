@@ -33,7 +33,7 @@ def remove_damaged(folder: StudyFolder) -> None:
     """
     damaged = list(_damaged(folder.path / "runs"))
     for run, path in damaged:
-        path.unlink()
+        path.unlink(missing_ok=True)  # with another damaged file of this run
         (run / "run.json").unlink(missing_ok=True)
         if path.name == "curve.parquet":
             (run / "logits.npy").unlink(missing_ok=True)

@@ -168,6 +168,16 @@ def test_a_damaged_file_is_told_and_made_anew(name: str, again: int, damage, tmp
         assert path.read_bytes() == kept
 
 
+def test_several_damaged_files_of_one_run_are_made_anew(tmp_path: Path, whole: Path):
+    folder = StudyFolder(shutil.copytree(whole, tmp_path / "study"))
+    run = folder.run_path("Sum", 0)
+    for name in ("learnt.npz", "none_scores.npy", "run.json", "threshold.json"):  # of which some go with others
+        (run / name).write_bytes((run / name).read_bytes()[:20])
+    with pytest.warns(UserWarning, match="4 damaged files are made anew"):
+        finish(sum_config(), folder.path)
+    assert results(folder) == results(StudyFolder(whole))
+
+
 def test_a_damaged_table_of_a_trial_or_of_results_is_told_and_made_anew(tmp_path: Path, whole: Path):
     folder = StudyFolder(shutil.copytree(whole, tmp_path / "study"))
     for name, read in (("trials/0.parquet", lambda: folder.trial(0)), ("results.parquet", folder.results)):
