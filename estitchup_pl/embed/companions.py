@@ -48,12 +48,14 @@ class Companions:
         if time.monotonic() < self._looked + _SECONDS:
             return
         self._looked = time.monotonic()
-        for rank in self._shares:
-            if rank != self._rank and self._has_ended(rank) and self._owes(rank):
-                raise DataError(
-                    f"process {rank} of {len(self._shares)} has ended before its shards were there; its own output "
-                    "says why, unless it was killed. Whole shards are kept: the same command goes on."
-                )
+        others = [rank for rank in self._shares if rank != self._rank]
+        ended = [str(rank) for rank in others if self._has_ended(rank) and self._owes(rank)]
+        if ended:  # all of them: where one is lost, others have ended for it
+            which = f"process {ended[0]}" if len(ended) == 1 else f"processes {', '.join(ended)}"
+            raise DataError(
+                f"{which} of {len(self._shares)} {'has' if len(ended) == 1 else 'have'} ended before all shards were "
+                "there; its own output says why, unless it was killed. Whole shards are kept: the same command goes on."
+            )
 
     def _has_ended(self, rank: int) -> bool:
         try:
