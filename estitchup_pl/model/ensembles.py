@@ -111,10 +111,11 @@ def ensemble_of(
     for path, source in zip(checkpoints, sources, strict=True):
         _check_alike(path, source, checkpoints[0], sources[0])
     alike = _scale_alike(sources)
-    hparams = _describe(sources, networks, alike)
-    model: EmbeddingClassifier = instantiate_module(EmbeddingClassifier, hparams)
-    model.hparams.update({**hparams, "_instantiator": f"{instantiate_module.__module__}.{instantiate_module.__name__}"})
-    model.configure_model()
+    members = [source["hyper_parameters"] for source in sources]
+    described = [network or _network(member) for network, member in zip(networks, members, strict=True)]
+    unscaled: dict[str, Scaling] = dict.fromkeys(members[0]["modalities"], "none")
+    scalings = [unscaled if alike else member["scaling"] for member in members]
+    model = _build(described, scalings, members[0], members[0]["scaling"] if alike else unscaled)
     if alike:
         model.scale.load_state_dict(_part(sources[0], "scale."))
     for number, (path, source) in enumerate(zip(checkpoints, sources, strict=True)):
@@ -124,27 +125,76 @@ def ensemble_of(
     return model.eval()
 
 
-def _describe(
-    sources: Sequence[Mapping[str, Any]], networks: Sequence[Mapping[str, Any] | None], alike: bool
-) -> dict[str, Any]:
-    """Describe the ensemble in plain values, as the command line describes a classifier in its checkpoint."""
-    members = [source["hyper_parameters"] for source in sources]
-    first, unscaled = members[0], dict.fromkeys(members[0]["modalities"], "none")
-    arguments = {
-        "members": [
-            network or member.get("network") or {"class_path": class_path(EmbeddingMLP)}
-            for network, member in zip(networks, members, strict=True)
-        ],
-        "modalities": first["modalities"],
-        "scalings": [unscaled if alike else member["scaling"] for member in members],
-    }
-    return {
+def scaled_inside(model: EmbeddingClassifier) -> EmbeddingClassifier:
+    """Make the same classifier with its scaling inside its network.
+
+    Its decision then sees the embeddings as the store has them, so that a score of "none" can scale them in its own way
+    (:class:`~estitchup_pl.model.scores.ScaledScore`).
+
+    Args:
+        model: A fitted classifier; what it is not described by must lie in its weights.
+
+    Returns:
+        A classifier without a decision, in evaluation mode; the model itself where it scales nothing.
+
+    Raises:
+        CheckpointError: If its weights do not fit the network that its hyperparameters describe.
+
+    Example:
+        >>> model = EmbeddingClassifier(scaling="l2", class_names=["hat", "shoe"], modalities={"photo": 3})
+        >>> model.configure_model()
+        >>> inside = scaled_inside(model)
+        >>> inside.scaling, torch.allclose(inside.logits(torch.ones(1, 3)), model.eval().logits(torch.ones(1, 3)))
+        ({'photo': 'none'}, True)
+    """
+    kinds, network = model.scale.kinds, model.network
+    if set(kinds.values()) == {"none"}:
+        return model
+    hparams = {**model.hparams, "class_names": list(model.class_names), "modalities": dict(model.modalities)}
+    several = isinstance(network, EnsembleNetwork)
+    described = _network(hparams)["init_args"]["members"] if several else [_network(hparams)]
+    members = list(network.members) if isinstance(network, EnsembleNetwork) else [network]
+    inside = _build(described, [kinds] * len(members), hparams, dict.fromkeys(kinds, "none"))
+    assert isinstance(inside.network, EnsembleNetwork)  # as it has been described
+    for own, scale, member in zip(inside.network.members, inside.network.scales, members, strict=True):
+        assert member is not None  # it is fitted
+        _load_weights(own, member.state_dict(), "the classifier")
+        scale.load_state_dict(model.scale.state_dict())
+    inside.trained_on = model.trained_on
+    return inside.eval()
+
+
+def _network(hparams: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Description of the network of a classifier."""
+    return hparams.get("network") or {"class_path": class_path(EmbeddingMLP)}
+
+
+def _build(
+    members: Sequence[Mapping[str, Any]],
+    scalings: Sequence[Mapping[str, Scaling]],
+    like: Mapping[str, Any],
+    scaling: Mapping[str, Scaling],
+) -> EmbeddingClassifier:
+    """Make an ensemble, described in plain values as the command line describes a classifier in its checkpoint.
+
+    Args:
+        members: Description of each network.
+        scalings: Scaling of each.
+        like: Hyperparameters of a classifier of the same classes and modalities.
+        scaling: Scaling before all of them.
+    """
+    arguments = {"members": list(members), "modalities": like["modalities"], "scalings": list(scalings)}
+    hparams = {
         "_class_path": class_path(EmbeddingClassifier),
-        "class_names": first["class_names"],
-        "modalities": first["modalities"],
-        "scaling": first["scaling"] if alike else unscaled,
+        "class_names": like["class_names"],
+        "modalities": like["modalities"],
+        "scaling": scaling,
         "network": {"class_path": class_path(EnsembleNetwork), "init_args": arguments},
     }
+    model: EmbeddingClassifier = instantiate_module(EmbeddingClassifier, hparams)
+    model.hparams.update({**hparams, "_instantiator": f"{instantiate_module.__module__}.{instantiate_module.__name__}"})
+    model.configure_model()
+    return model
 
 
 def _load_member(
@@ -152,15 +202,19 @@ def _load_member(
 ) -> None:
     network = model.network
     assert isinstance(network, EnsembleNetwork)  # as it has been described
-    try:
-        network.members[number].load_state_dict(_part(source, "network."))
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path}: its weights do not fit the network that it describes, {type(network.members[number]).__name__}; "
-            "describe one that was given to the fit as a Python object (networks)"
-        ) from error
+    _load_weights(network.members[number], _part(source, "network."), str(path))
     if not alike:
         network.scales[number].load_state_dict(_part(source, "scale."))
+
+
+def _load_weights(network: nn.Module, weights: Mapping[str, Tensor], place: str) -> None:
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{place}: its weights do not fit the network that it describes, {type(network).__name__}; "
+            "describe one that was given to the fit as a Python object (networks)"
+        ) from error
 
 
 def _check_alike(path: str | Path, source: Mapping[str, Any], first_path: str | Path, first: Mapping[str, Any]) -> None:

@@ -110,8 +110,8 @@ def select(candidates: Sequence[Candidate], higher_is_better: bool = True) -> Ca
     The first of the list is what one would take without looking. The best of many is the best by luck too, above all
     where few rows validate, so choosing is itself measured: on each split by what :func:`best_of_equals` takes on the
     others. It must beat the first by more than one standard error of the difference, or the first must be worse
-    calibrated than what was chosen by more than chance explains. With one split there is nothing to measure that by,
-    and :func:`best_of_equals` decides.
+    calibrated than what was chosen by more than chance explains where the best of as many candidates is looked for.
+    With one split there is nothing to measure that by, and :func:`best_of_equals` decides.
 
     Args:
         candidates: What can be chosen, each on the same splits.
@@ -135,7 +135,7 @@ def select(candidates: Sequence[Candidate], higher_is_better: bool = True) -> Ca
     taken = {one.name: one.scores for one in candidates}
     gains = np.array([taken[name][split] - first.scores[split] for split, name in enumerate(others)])
     pays = (gains.mean() if higher_is_better else -gains.mean()) > standard_error(gains)
-    return chosen if pays or is_worse_calibrated(first, chosen, 1) else first
+    return chosen if pays or is_worse_calibrated(first, chosen, len(candidates)) else first
 
 
 def best_of_equals(candidates: Sequence[Candidate], higher_is_better: bool = True) -> Candidate:

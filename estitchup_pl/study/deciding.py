@@ -18,8 +18,8 @@ from estitchup_pl.errors import ConfigError
 from estitchup_pl.model.calibrators import Calibrator
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.model.decision import Decision
-from estitchup_pl.model.ensembles import EnsembleNetwork
-from estitchup_pl.model.scaling import ModalityScaling
+from estitchup_pl.model.ensembles import EnsembleNetwork, scaled_inside
+from estitchup_pl.model.scaling import ModalityScaling, Scaling, check_scaling
 from estitchup_pl.model.scores import (
     LogitScore,
     Mahalanobis,
@@ -49,18 +49,28 @@ class Decided(DerivedMethod):
         base: Name of the other method.
         calibrator: Calibrator of its logits; they stay as they are if not given.
         score: Score of "none"; the paper's, one minus the confidence, if not given.
+        scaling: Scaling of the embeddings that the score sees; that of the other method, of an ensemble that of its
+            first member, if not given. What serves a network need not serve distances: with ``"l2"`` each modality
+            has the same weight in a cosine.
 
     Raises:
-        ConfigError: If there is neither.
+        ConfigError: If there is neither calibrator nor score, or no such scaling.
     """
 
     base: str
     calibrator: Calibrator | None = None
     score: NoneScore | None = None
+    scaling: Scaling | None = None
 
     def __post_init__(self) -> None:
         if self.calibrator is None and self.score is None:
             raise ConfigError("Decided changes nothing: give it a calibrator, a score, or both")
+        check_scaling(self.scaling or "none")
+
+    @property
+    @override
+    def score_scaling(self) -> Scaling | None:
+        return self.scaling
 
     @property
     @override
@@ -95,14 +105,23 @@ class Decided(DerivedMethod):
     @override
     def classifier(self, members: Sequence[Path], learnt: Learnt, data: EmbeddingDataModule) -> EmbeddingClassifier:
         model = uncalibrated(members[0])
+        if self._scales():
+            model = scaled_inside(model)
         model.decision = Decision(self._calibrator(learnt), self._score_for(model, learnt, data))
         return model
+
+    def _scales(self) -> bool:
+        """Whether the score looks at embeddings that are scaled for it."""
+        return self.scaling is not None and self.score is not None and not isinstance(self.score, LogitScore)
 
     def _score_for(self, model: EmbeddingClassifier, learnt: Learnt, data: EmbeddingDataModule) -> NoneScore | None:
         """The score with all that it has learnt; of an ensemble it sees embeddings as the first member scales them."""
         if self.score is None:
             return None
         own, scale = deepcopy(self.score), member_scaling(model)
+        if self._scales():
+            scale = ModalityScaling(model.modalities, self.scaling or "none")
+            scale.fit(data.moments)
         score = own if scale is model.scale or isinstance(own, LogitScore) else ScaledScore.of(own, scale)
         learn_from_training_rows(score, model, data)
         own.load_state_dict(own.state_dict() | _of_part(learnt, "score"))

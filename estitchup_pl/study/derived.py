@@ -14,6 +14,7 @@ from torch import Tensor
 from estitchup_pl.data.datamodule import EmbeddingDataModule
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.model.scaling import Scaling
 from estitchup_pl.study.methods import Method
 from estitchup_pl.study.scaled_rows import ScaledRows
 
@@ -44,7 +45,7 @@ class MemberRows:
         fits_of: The fits that each member is made of.
         fits: Reads the logits of each fit that a member, by its position, is made of, ``(fits, rows, classes)``.
         scaled: The embeddings of the rows, and those of the rows that the fits were trained on, scaled as the first
-            member scales them; they are read when they are first asked for.
+            member scales them, or as the method says; they are read when they are first asked for.
     """
 
     logits: Sequence[Tensor]
@@ -69,6 +70,11 @@ class DerivedMethod(Method):
     @abstractmethod
     def members(self) -> Sequence[Member]:
         """The fits whose logits it takes."""
+
+    @property
+    def score_scaling(self) -> Scaling | None:
+        """Scaling of the embeddings that it is given; that of its first member unless a subclass says otherwise."""
+        return None
 
     def learn(self, repeats: Sequence[MemberRows]) -> Learnt:
         """Learn from the validation rows of threshold splits; nothing unless a subclass says otherwise.

@@ -40,7 +40,7 @@ def member_rows(study: Study, stage: FitStage, method: DerivedMethod, trial: int
         [None if one is None else torch.from_numpy(one) for one in scores],
         [frozenset(fits) for fits in fits_of],
         lambda member: torch.stack(logits(fits_of[member])),
-        study.scaled_rows(stage, fits_of[0][0].method, trial, division),
+        study.scaled_rows(stage, fits_of[0][0].method, trial, division, method.score_scaling),
     )
 
 

@@ -14,6 +14,8 @@ from estitchup_pl.data.none_groups import none_groups
 from estitchup_pl.errors import ConfigError, did_you_mean
 from estitchup_pl.functional import HEURISTICS
 from estitchup_pl.metrics import NoneMetric
+from estitchup_pl.model.classifier import EmbeddingClassifier
+from estitchup_pl.model.scaling import Scaling
 from estitchup_pl.seeding import derive_seed
 from estitchup_pl.study.building import Values, build, replaced, told
 from estitchup_pl.study.config import PAPER_METHODS, StudyConfig
@@ -203,12 +205,16 @@ class Study:
         parameters = (self.found(name, trial) or {}).get("parameters", {})
         return {**parameters, **self.folder.read_arrays(name, trial, LEARNT)}
 
-    def scaled_rows(self, stage: FitStage, name: str, trial: int, division: int) -> ScaledRows:
-        """Embeddings as a method with fits of its own scales them; one object for all methods that scale alike."""
+    def scaled_rows(
+        self, stage: FitStage, name: str, trial: int, division: int, scaling: Scaling | None = None
+    ) -> ScaledRows:
+        """Embeddings as a method with fits of its own scales them, or in another way; one object for all alike."""
         if any(key[0] != trial for key in self._scaled):
             self._scaled.clear()  # test rows of one trial alone may be hundreds of megabytes
-        method = self.method(name, self.chosen(name, trial))
-        model = method.scaled_by(self.config.build_model())
+        if scaling is None:
+            model = self.method(name, self.chosen(name, trial)).scaled_by(self.config.build_model())
+        else:
+            model = EmbeddingClassifier(scaling=scaling)
         key = (trial, stage.name, division, repr(model.scaling))
         if key not in self._scaled:
             self._scaled[key] = ScaledRows(self.trials, self.trials.division(stage, trial, division), model)

@@ -81,6 +81,19 @@ def test_a_first_one_that_is_clearly_worse_calibrated_gives_way():
     assert select([equal, first]).name == "equal"
 
 
+def test_the_more_candidates_there_are_the_clearer_the_first_must_be_worse_calibrated_to_give_way():
+    noise = np.array([0.01, -0.01, 0.02, -0.02, 0.0])  # where no other is really better
+    first = candidate("first", [0.69] * 5, 0.1 + 0.7 * np.array([0.1, 0.16, 0.13, 0.11, 0.15]))
+    other = candidate("other", 0.7 + noise, [0.1] * 5)
+    third = candidate("third", 0.7 - noise, [0.1] * 5)
+    others = [candidate(f"worse {number}", [0.1] * 5, [0.1] * 5) for number in range(60)]
+    few, many = [first, other, third], [first, other, third, *others]
+    assert not np.isclose(first.ece, 0.1)
+    for candidates, expected in ((few, "other"), (many, "first")):
+        assert best_of_equals(candidates).name == "other"
+        assert select(candidates).name == expected
+
+
 def test_one_split_has_no_error_and_undefined_targets_are_left_out():
     assert select([candidate("a", (0.499,), (0.1,)), candidate("b", (0.5,), (0.5,))]).name == "b"
     assert select([candidate("nan", (math.nan, 1.0), (0.0, 0.0)), candidate("b", (0.1, 0.2), (0.5, 0.5))]).name == "b"
