@@ -55,7 +55,8 @@ def test_every_step_of_the_tutorial_works(
         assert words[0] == "estitchup", words
         local = [*encoders, "--workers", "1", "--accelerator", "cpu"] if "products.csv" in words else []
         status, _, errors = run(*words[1:], *local)
-        assert status == 0, f"{words}: {errors}"
+        changed = (0, 3) if words[1] == "monitor" else (0,)  # a third of the new products is of unknown kinds
+        assert status in changed, f"{words}: {errors}"
     shop = tmp_path / "shop"
     trained = [read_checkpoint(shop / name / "model.ckpt")["trained_on"]["digests"] for name in ("model", "model2")]
     answers = list(csv.DictReader((shop / "answers.csv").read_text().splitlines()))
@@ -72,3 +73,4 @@ def test_every_step_of_the_tutorial_works(
     session = onnxruntime.InferenceSession(shop / "model2" / "model.onnx")
     names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
     assert len(names) == 9
+    assert "none" in (shop / "monitor.html").read_text()

@@ -50,10 +50,8 @@ def train_methods(plan: Plan, lda: bool = True) -> dict[str, Plain]:
     temperature = {
         f"{name}, temperature": _described("Decided", base=name, calibrator="Temperature") for name in fitted
     }
-    distances = _described("SumOfScores", scores=["NeighborDistance", "NearestMean"])
-    score = _described("SumOfScores", scores=["MaxProbability", distances])
-    sure = {"calibrator": "Temperature", "score": score, "scaling": "l2"}  # so that modalities weigh alike
-    sums = {f"{name}, sum": _described("Decided", base=name, **sure) for name in fitted}
+    by_sum = {"calibrator": "Temperature", "score": "SumOfScores", "scaling": "l2"}  # so that modalities weigh alike
+    sums = {f"{name}, sum": _described("Decided", base=name, **by_sum) for name in fitted}
     decided = {**temperature, **sums}
     bases = dict.fromkeys(["Unlike heads", *fitted])
     order = [f"{base}, {how}" for base in bases for how in ("sum", "temperature")]
