@@ -25,7 +25,7 @@ class Difference(NamedTuple):
     """How a figure differs between two batches.
 
     Attributes:
-        expected: The figure of the reference.
+        expected: The figure of the reference; of classes what chance alone moves between batches of these sizes.
         found: The figure of the batch.
         low: Lower end of its interval.
         high: Upper end.
@@ -93,6 +93,8 @@ def compare_classes(
 ) -> Difference:
     """Compare shares of classes by a χ² test; the figure is the share of items that another class would have to take.
 
+    Resampling moves shares further apart, so the interval is bootstrapped less this bias.
+
     Args:
         found: Class of each row of the batch.
         expected: The same of the reference.
@@ -107,12 +109,20 @@ def compare_classes(
     _refuse_empty(found, expected)
     names = sorted({*found, *expected})
     counts = np.array([[column.count(name) for name in names] for column in (list(found), list(expected))])
-    shares = counts / counts.sum(axis=1, keepdims=True)
+    shares, together = counts / counts.sum(axis=1, keepdims=True), counts.sum(axis=0) / counts.sum()
     source = np.random.default_rng(seed)
-    moved = np.abs(source.multinomial(len(found), shares[0], resamples) / len(found) - shares[1]).sum(axis=1) / 2
-    low, high = np.quantile(moved, [(1 - level) / 2, (1 + level) / 2])
-    distance = float(np.abs(shares[0] - shares[1]).sum() / 2)
-    return Difference(0.0, distance, float(low), float(high), distance, _chi_squared(counts))
+    drawn = source.multinomial(len(found), shares[0], resamples) / len(found)
+    chance = [source.multinomial(len(rows), together, resamples) / len(rows) for rows in (found, expected)]
+    distance, moved = float(_moved_share(*shares)), _moved_share(drawn, shares[1])
+    low, high = (np.quantile(moved, [(1 - level) / 2, (1 + level) / 2]) - moved.mean() + distance).clip(0, 1)
+    by_chance = float(_moved_share(*chance).mean())
+    return Difference(by_chance, distance, float(low), float(high), distance, _chi_squared(counts))
+
+
+def _moved_share(first: Floats, second: Floats) -> Floats:
+    """Total variation of shares ``(*, classes)``, in ``[0, 1]``."""
+    share: Floats = np.abs(first - second).sum(axis=-1) / 2
+    return share
 
 
 def _chi_squared(counts: npt.NDArray[np.int64]) -> float:

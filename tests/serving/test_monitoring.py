@@ -118,6 +118,21 @@ def test_rare_classes_are_counted_together() -> None:
     assert compare_classes(["a"] * 100, ["b"] * 100)[4:] == pytest.approx((1.0, 0.0), abs=1e-9)
 
 
+def test_the_share_of_moved_classes_lies_within_its_interval_and_beside_what_chance_moves() -> None:
+    source, names = np.random.default_rng(3), [f"class {number}" for number in range(8)]
+    inside = []
+    for _ in range(100):
+        found, expected = source.choice(names, 20).tolist(), source.choice(names, 70).tolist()
+        difference = compare_classes(found, expected)
+        assert difference.low <= difference.found <= difference.high
+        inside.append(difference.found - difference.expected)
+    assert abs(np.mean(inside)) < 0.03  # nothing has changed, so what is found is what chance moves
+    great = compare_classes(["a"] * 500 + ["b"] * 500, ["a"] * 900 + ["b"] * 100)
+    assert great.found == pytest.approx(0.4)
+    drawn = np.abs(source.binomial(1000, 0.5, 20_000) / 1000 - 0.9)
+    assert [great.low, great.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.01)
+
+
 def test_p_values_are_adjusted_as_holm_does() -> None:
     assert holm([0.04, 0.001, 0.3]) == pytest.approx([0.08, 0.003, 0.3])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
