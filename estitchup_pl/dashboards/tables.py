@@ -85,7 +85,7 @@ def item_table(
     """
     places = nearest(evaluated, count)
     picture = picture or picture_column(store)
-    texts = text_columns(store, _MOST_TEXTS) if texts is None else texts
+    texts = text_columns(store, picture, _MOST_TEXTS) if texts is None else texts
     rows, at = evaluated.rows[places], torch.tensor(places, dtype=torch.int64)
     decisions = evaluated.decisions
     columns: dict[str, list[Any]] = {"id": _cells(store, "id", rows)}

@@ -28,14 +28,15 @@ def picture_column(store: EmbeddingStore) -> str | None:
     return next((name for name in store.column_names if _holds_pictures(store, name)), None)
 
 
-def text_columns(store: EmbeddingStore, most: int) -> list[str]:
-    """The first columns with texts, besides ids, labels, parts of a split and pictures.
+def text_columns(store: EmbeddingStore, picture: str | None, most: int) -> list[str]:
+    """The first columns with texts, besides ids, labels and parts of a split.
 
     Args:
         store: The store.
+        picture: Column that is shown as pictures.
         most: Number of columns at most.
     """
-    skipped = {"id", "label", "split", picture_column(store), *map(flag_column, store.modalities)}
+    skipped = {"id", "label", "split", picture, *map(flag_column, store.modalities)}
     names = (name for name in store.column_names if name not in skipped and _is_text(_first(store, name).type))
     return list(names)[:most]
 

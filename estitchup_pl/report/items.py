@@ -46,7 +46,7 @@ class ShownItems:
 
     def __post_init__(self) -> None:
         self.picture = picture_column(self.store)
-        self.texts = text_columns(self.store, _TEXTS)
+        self.texts = text_columns(self.store, self.picture, _TEXTS)
         self._read = picture_reader(self.root)
 
     def of(self, ids: Iterable[str]) -> list[list[str]]:
