@@ -483,7 +483,7 @@ def shrunk_covariance(centered: Array, shrinkage: float | None) -> Array:
         return np.eye(centered.shape[1])
     if shrinkage is None:
         shrinkage = max(covariance.ledoit_wolf_shrinkage(centered, assume_centered=True), 1e-6)
-    return covariance.ShrunkCovariance(shrinkage=shrinkage, assume_centered=True).fit(centered).shared
+    return covariance.ShrunkCovariance(shrinkage=shrinkage, assume_centered=True).fit(centered).covariance_
 
 
 def mahalanobis_distance(embeddings: Array, means: Array, precision: Array) -> Array:
