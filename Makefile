@@ -22,8 +22,9 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/uv
 demo: $(INSTALLED)
 	$(BIN)/estitchup study --config configs/study/digits.yaml --out demo
 
+# Files of tests side by side, each process with one thread: with more they would be in each other's way.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 # The suite in an environment of its own, with the oldest or the newest versions that pyproject.toml allows. What these
 # libraries deprecate among themselves is no error there.
