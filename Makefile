@@ -20,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/uv
 	touch $@
 
 demo: $(INSTALLED)
-	$(BIN)/estitchup study --config configs/study/digits.yaml --out demo
+	$(BIN)/estitchup study --config configs/study/digits.yaml --repeats 2 --out demo
 
 # Files of tests side by side, each process with one thread: with more they would be in each other's way.
 test: $(INSTALLED)
