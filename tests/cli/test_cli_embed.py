@@ -130,6 +130,19 @@ def test_an_encoder_of_ones_own_lies_beside_its_config(run: Run, tmp_path: Path)
     assert EmbeddingStore.open(tmp_path / "store").gather([0]).tolist() == [[3, 4]]
 
 
+def test_the_devices_may_stand_in_a_section_named_as_in_other_configurations(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, object] = {}
+    monkeypatch.setattr("estitchup_pl.cli.embed.embed_items", given.update)
+    section = "trainer: {accelerator: cpu, devices: 1, precision: bf16-mixed}\n"
+    config = write_own(tmp_path, OWN_CONFIG.replace("accelerator: cpu\ndevices: 1\n", section))
+    assert run("embed", "--config", config, "--num_nodes", 2)[0] == 0
+    expected = {"accelerator": "cpu", "devices": 1, "precision": "bf16-mixed", "num_nodes": 2, "strategy": "auto"}
+    assert {name: given[name] for name in expected} == expected
+    assert "trainer" not in given
+
+
 def test_new_items_are_added_and_a_broken_one_is_named(run: Run, tmp_path: Path) -> None:
     config = write_own(tmp_path)
     assert run("embed", "--config", config)[0] == 0
