@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from commands import Run, runner
 from raw_catalogue import picture, save_model, write_fashion
 
 from estitchup_pl.cli.embed import embed_parser
+from estitchup_pl.embed import embed_items
 from estitchup_pl.store import EmbeddingStore
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -134,7 +136,12 @@ def test_the_devices_may_stand_in_a_section_named_as_in_other_configurations(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, object] = {}
-    monkeypatch.setattr("estitchup_pl.cli.embed.embed_items", given.update)
+
+    @wraps(embed_items)
+    def record(**options: object) -> None:
+        given.update(options)
+
+    monkeypatch.setattr("estitchup_pl.cli.embed.embed_items", record)
     section = "trainer: {accelerator: cpu, devices: 1, precision: bf16-mixed}\n"
     config = write_own(tmp_path, OWN_CONFIG.replace("accelerator: cpu\ndevices: 1\n", section))
     assert run("embed", "--config", config, "--num_nodes", 2)[0] == 0
