@@ -58,7 +58,7 @@ HELD_OUT_ROWS: Final = 1000
 TEMPERATURES: Final = (0.01, 1e6)
 """Least and greatest temperature; with more columns than rows those of discriminant analysis go into the hundreds."""
 _COARSE: Final = 36
-"""Steps of the search that goes before the fine one, half a power of ten or less."""
+"""Steps of the search that goes before the fine one, each a factor of 1.7."""
 
 
 def log_odds(scores: Tensor) -> Tensor:

@@ -132,7 +132,7 @@ def scaled_inside(model: EmbeddingClassifier) -> EmbeddingClassifier:
     (:class:`~estitchup_pl.model.scores.ScaledScore`).
 
     Args:
-        model: A fitted classifier; what it is not described by must lie in its weights.
+        model: A fitted classifier, whose network its hyperparameters describe.
 
     Returns:
         A classifier without a decision, in evaluation mode; the model itself where it scales nothing.
