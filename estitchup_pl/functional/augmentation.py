@@ -19,7 +19,7 @@ from estitchup_pl.functional.random_bits import below
 MASK_BITS = 16
 """Random bits behind one element of a stitch mask: a share is met to within ``2**-17``."""
 
-_BLOCK_ELEMENTS = 2**16
+_BLOCK_ELEMENTS = 2**18
 
 _MANY_WORDS = 2**15
 """Random words from which on making another generator pays."""
