@@ -20,10 +20,16 @@ from estitchup_pl.study.config import Backend, StudyConfig
 from estitchup_pl.study.fitting import Tick, batches, first_run, fit_and_keep
 from estitchup_pl.study.stage import Job, Stage
 from estitchup_pl.study.study import Study
-from estitchup_pl.study.worker import Message, Origin, say, work
+from estitchup_pl.study.worker import Message, Origin, be_there, say, work
 
 SECONDS_WORTH_WORKERS = 30.0
 """Estimated seconds of one thread from which on a stage is handed to workers, which take up to ten to start."""
+
+SECONDS_WORTH_STARTED_WORKERS = 3.0
+"""The same where workers are there already."""
+
+SECONDS_WORTH_STARTING = 5.0
+"""Estimated seconds of a stage from which on workers start beside it, for the stages that follow."""
 
 SECONDS_A_STEP = 1e-3
 """What a step of one run costs beside its products."""
@@ -41,6 +47,9 @@ SECONDS_BETWEEN_LOOKS = 2.0
 class Crew:
     """The processes that fit a study's jobs; started when a stage first needs them, and ended with the body.
 
+    A stage that is too short to wait for them is fitted in this process, on one core; if it is long enough, they start
+    on the others in the meantime.
+
     Args:
         config: The study.
     """
@@ -49,11 +58,14 @@ class Crew:
         self._config = config
         self._open = ExitStack()
         self._parallel: Parallel | None = None
+        self._starting: Iterator[None] = iter(())
 
     def __enter__(self) -> Crew:
         return self
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
+        if kind is None:
+            self._wait_until_started()
         self._open.close()
 
     def fit(self, study: Study, stage: Stage, jobs: Sequence[Job], tick: Tick = lambda epochs: None) -> None:
@@ -68,8 +80,9 @@ class Crew:
         Raises:
             EstitchupError: If workers die again and again.
         """
-        workers = choose_workers(study, stage, jobs)
+        workers = choose_workers(study, stage, jobs, self._parallel is not None)
         if workers == 1:
+            self._start_beside(study, stage, jobs)
             for batch in batches(study, stage, jobs):
                 fit_and_keep(study, stage, batch, tick)
             return
@@ -99,13 +112,35 @@ class Crew:
         self, study: Study, stage: Stage, parts: Sequence[Sequence[Job]], workers: int
     ) -> Iterator[list[Message]]:
         origin = Origin.of(study, stage)
+        self._wait_until_started()
         if self._parallel is None:
             self._parallel = self._open.enter_context(_started(self._config.backend, workers))
         yield from self._parallel(delayed(work)(origin, stage, part) for part in parts)
 
+    def _start_beside(self, study: Study, stage: Stage, jobs: Sequence[Job]) -> None:
+        """Start workers on the cores that the fits of this process leave idle, if later stages may want them."""
+        config, cores = study.config, int(cpu_count())
+        on_cores = config.backend == "loky" and device_of(config.accelerator).type == "cpu" and cores > 1
+        if config.workers != "auto" or self._parallel is not None or not on_cores:
+            return
+        if estimated_seconds(study, stage, jobs) >= SECONDS_WORTH_STARTING:
+            self._parallel = self._open.enter_context(_started("loky", cores))
+            self._starting = self._parallel(delayed(be_there)() for _ in range(cores))
 
-def choose_workers(study: Study, stage: Stage, jobs: Sequence[Job]) -> int:
+    def _wait_until_started(self) -> None:
+        starting, self._starting = self._starting, iter(())
+        for _ in starting:
+            pass
+
+
+def choose_workers(study: Study, stage: Stage, jobs: Sequence[Job], started: bool = False) -> int:
     """Resolve ``workers``: one for each core or GPU, and 1 where the work would not pay for starting them.
+
+    Args:
+        study: The study.
+        stage: Its stage.
+        jobs: What to fit.
+        started: Whether workers have been started already.
 
     Returns:
         Their number; -1 for all that a cluster has.
@@ -116,7 +151,8 @@ def choose_workers(study: Study, stage: Stage, jobs: Sequence[Job]) -> int:
     if config.backend != "loky":
         return -1
     available = torch.cuda.device_count() if device_of(config.accelerator).type == "cuda" else cpu_count()
-    pays = estimated_seconds(study, stage, jobs) >= SECONDS_WORTH_WORKERS
+    least = SECONDS_WORTH_STARTED_WORKERS if started else SECONDS_WORTH_WORKERS
+    pays = estimated_seconds(study, stage, jobs) >= least
     return max(1, min(available, len(jobs))) if pays else 1
 
 

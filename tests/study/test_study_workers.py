@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from estitchup_pl.errors import ConfigError, EstitchupError
 from estitchup_pl.study import StudyConfig, StudyFolder, run_study, workers
 from estitchup_pl.study.final import FinalFits
 from estitchup_pl.study.gpus import first_free
+from estitchup_pl.study.stage import Job, Stage
 from estitchup_pl.study.study import Study
 from estitchup_pl.study.workers import Crew, choose_workers
 
@@ -68,6 +70,27 @@ def test_two_workers_of_which_one_is_killed_give_the_very_numbers_of_this_proces
     assert kept(together) == kept(alone)
     assert together.results().equals(alone.results())
     assert mark.exists()
+
+
+def test_workers_start_beside_a_short_stage_and_take_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    handed_out = []
+    hand_out = Crew._hand_out
+
+    def told(self: Crew, study: Study, stage: Stage, jobs: Sequence[Job], workers: int) -> None:
+        handed_out.append((stage.name, workers))
+        hand_out(self, study, stage, jobs, workers)
+
+    monkeypatch.setattr(Crew, "_hand_out", told)
+    monkeypatch.setattr(workers, "cpu_count", lambda: 2)
+    monkeypatch.setattr(workers, "SECONDS_WORTH_STARTED_WORKERS", 0)
+    options = {"epochs": 2, "stack_size": 2}
+    run_study(digits_config(workers="auto", **options), StudyFolder(tmp_path / "short"))
+    assert not handed_out
+    monkeypatch.setattr(workers, "SECONDS_WORTH_STARTING", 0)
+    together = run_study(digits_config(workers="auto", **options), StudyFolder(tmp_path / "together"))
+    assert handed_out == [("threshold", 2), ("final", 2)]
+    alone = run_study(digits_config(workers=1, **options), StudyFolder(tmp_path / "alone"))
+    assert kept(together) == kept(alone)
 
 
 def test_workers_that_die_again_and_again_are_not_started_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
