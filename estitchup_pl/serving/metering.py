@@ -7,6 +7,7 @@ variable ``PROMETHEUS_MULTIPROC_DIR`` names before it is imported.
 from __future__ import annotations
 
 import time
+from collections import Counter as Tally
 from collections.abc import Sequence
 from typing import Final
 
@@ -30,11 +31,12 @@ _NONE_SCORE: Final = Histogram("estitchup_none_score", 'Score of "none".', bucke
 def count_answers(answers: Sequence[Answer]) -> None:
     """Count the decisions of a batch."""
     _BATCH.observe(sum(map(len, answers)))
-    for answer in answers:
-        for decision in answer:
-            _DECISIONS.labels(decision["predicted"]).inc()
-            _CONFIDENCE.observe(decision["confidence"])
-            _NONE_SCORE.observe(decision["none_score"])
+    decisions = [decision for answer in answers for decision in answer]
+    for predicted, number in Tally(decision["predicted"] for decision in decisions).items():
+        _DECISIONS.labels(predicted).inc(number)
+    for decision in decisions:
+        _CONFIDENCE.observe(decision["confidence"])
+        _NONE_SCORE.observe(decision["none_score"])
 
 
 def exposition() -> bytes:

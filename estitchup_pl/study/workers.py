@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -42,6 +43,9 @@ DEATHS_IN_A_ROW = 3
 
 SECONDS_BETWEEN_LOOKS = 2.0
 """Seconds between two looks into the folder for what workers have done."""
+
+REPLACED = "A worker stopped while some jobs were given to the executor"
+"""What joblib says when it replaces a worker that has grown, as each does by the freed memory that it keeps."""
 
 
 class Crew:
@@ -193,6 +197,8 @@ def _started(backend: Backend, workers: int) -> Iterator[Parallel]:
     """Start a backend where none runs yet, and end what was started."""
     with ExitStack() as opened:
         if backend == "loky":
+            opened.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", REPLACED)
             opened.enter_context(parallel_config("loky", n_jobs=workers, inner_max_num_threads=1))
             yield Parallel(return_as="generator_unordered", batch_size=1)  # its processes stay for the next stage
             return
