@@ -85,7 +85,9 @@ class Decider:
     def _decide(self, requests: Sequence[_Rows]) -> list[Answer]:
         if not requests:
             return []
-        joined = {name: np.concatenate([rows[name] for rows in requests]) for name in self.model.modalities}
+        joined = requests[0]
+        if len(requests) > 1:
+            joined = {name: np.concatenate([rows[name] for rows in requests]) for name in self.model.modalities}
         answers = self._answers(joined)
         counts = [len(next(iter(rows.values()))) for rows in requests]
         return [answers[start:stop] for start, stop in _spans(counts)]
