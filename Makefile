@@ -24,7 +24,7 @@ demo: $(INSTALLED)
 
 # Files of tests side by side, each process with one thread: with more they would be in each other's way.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The suite in an environment of its own, with the oldest or the newest versions that pyproject.toml allows. What these
 # libraries deprecate among themselves is no error there.
