@@ -81,9 +81,11 @@ class StackMixing:
         if count:
             groups.append(torch.lerp(others[:count], items[mixing:stitching], lam[:count].to(items.dtype)))
         if len(levels):
-            # Weights of 0 and 1, exact for finite values; PyTorch converts bytes in a sixth of the time of bools.
-            kept = below(levels, lam[count:]).view(torch.uint8).to(items.dtype)
-            groups.append(torch.lerp(others[count:], items[stitching:], kept))
+            kept = below(levels, lam[count:])
+            if kept.is_cpu:  # where PyTorch converts bytes in a sixth of the time of bools
+                kept = kept.view(torch.uint8)
+            # Weights of 0 and 1, exact for finite values.
+            groups.append(torch.lerp(others[count:], items[stitching:], kept.to(items.dtype)))
         return torch.cat(groups) if len(groups) > 1 else groups[0]
 
     def mix_targets(self, labels: Tensor, partner_labels: Tensor, lam: Tensor) -> Tensor:

@@ -44,8 +44,9 @@ DEATHS_IN_A_ROW = 3
 SECONDS_BETWEEN_LOOKS = 2.0
 """Seconds between two looks into the folder for what workers have done."""
 
-REPLACED = "A worker stopped while some jobs were given to the executor"
-"""What joblib says when it replaces a worker that has grown, as each does by the freed memory that it keeps."""
+OF_NO_CONCERN = "A worker stopped while some jobs were given|\\d+ tasks which were still being processed"
+"""What joblib says when it replaces a worker that has grown, as each does by the freed memory that it keeps, and when a
+study ends while workers start."""
 
 
 class Crew:
@@ -70,6 +71,7 @@ class Crew:
     def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
         if kind is None:
             self._wait_until_started()
+        self._starting = iter(())  # what still starts is given up while joblib's warnings of that are not shown
         self._open.close()
 
     def fit(self, study: Study, stage: Stage, jobs: Sequence[Job], tick: Tick = lambda epochs: None) -> None:
@@ -198,7 +200,7 @@ def _started(backend: Backend, workers: int) -> Iterator[Parallel]:
     with ExitStack() as opened:
         if backend == "loky":
             opened.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", REPLACED)
+            warnings.filterwarnings("ignore", OF_NO_CONCERN)
             opened.enter_context(parallel_config("loky", n_jobs=workers, inner_max_num_threads=1))
             yield Parallel(return_as="generator_unordered", batch_size=1)  # its processes stay for the next stage
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -91,6 +93,22 @@ def test_workers_start_beside_a_short_stage_and_take_the_next(tmp_path: Path, mo
     assert handed_out == [("threshold", 2), ("final", 2)]
     alone = run_study(digits_config(workers=1, **options), StudyFolder(tmp_path / "alone"))
     assert kept(together) == kept(alone)
+
+
+def test_a_study_that_ends_while_workers_start_says_nothing_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers, "cpu_count", lambda: 2)
+    monkeypatch.setattr(workers, "SECONDS_WORTH_STARTING", 0)
+    monkeypatch.setattr(workers, "be_there", partial(time.sleep, 2))
+    monkeypatch.setattr(workers, "fit_and_keep", stop)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(KeyboardInterrupt):
+            run_study(digits_config(workers="auto"), StudyFolder(tmp_path))
+    gc.collect()
+    assert not [one for one in said if "joblib" in one.filename]
 
 
 def test_workers_that_die_again_and_again_are_not_started_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
