@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.data.datamodule import EmbeddingDataModule
-from estitchup_pl.errors import ConfigError
+from estitchup_pl.errors import ConfigError, did_you_mean
 from estitchup_pl.functional import expected_calibration_error, mean_logits, moments, squash, sum_of_z_scores, top_label
 from estitchup_pl.model.classifier import EmbeddingClassifier
 from estitchup_pl.study.derived import DerivedMethod, Learnt, Member, MemberRows
@@ -29,6 +29,9 @@ TEST_TO_TRAIN = 3 / 7
 
 BY_CHANCE = 0.05
 """Chance at most that any of equally well calibrated candidates is dropped for its calibration."""
+
+FEW_ROWS = 3
+"""Median of the training rows of a class below which hardly any train; a threshold split leaves 70 % of them."""
 
 LEAST_SCORE = 1e-7
 """Scores of "none" are kept this far from 0 and 1, so that their log odds are finite."""
@@ -211,9 +214,11 @@ class Chosen(DerivedMethod):
             those that you would trust without looking.
         target: Metric to choose by: any of :func:`~estitchup_pl.study.study_metrics` that needs no threshold.
         average: Methods that are averaged at most; 1 for no averages.
+        few_rows: Those of the methods that come first where hardly any rows train: where the fits of the threshold
+            splits have fewer than :data:`FEW_ROWS` of most classes.
 
     Raises:
-        ConfigError: If there is nothing to choose from, or no such metric.
+        ConfigError: If there is nothing to choose from, or no such metric or method.
     """
 
     cross_fit = False
@@ -221,10 +226,14 @@ class Chosen(DerivedMethod):
     methods: list[str]
     target: str = "aupr"
     average: int = 5
+    few_rows: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.methods or self.average < 1:
             raise ConfigError(f"methods and average: expected at least one each, got {self.methods}, {self.average}")
+        for name in self.few_rows:
+            if name not in self.methods:
+                raise ConfigError(f"few_rows: {name!r} is none of the methods{did_you_mean(name, self.methods)}")
 
     @override
     def check(self) -> None:
@@ -285,7 +294,7 @@ class Chosen(DerivedMethod):
 
     def _candidates(self, repeats: Sequence[MemberRows]) -> list[tuple[Candidate, Average]]:
         """Every method, and averages of the best that have no fit in common."""
-        averages = [Average.of([member], repeats) for member in range(len(self.methods))]
+        averages = [Average.of([member], repeats) for member in self._order(repeats)]
         singles = [(self._candidate(average, repeats), average) for average in averages]
         sign = 1 if self.criterion.higher_is_better else -1
         ranked = sorted((one for one in singles if math.isfinite(one[0].score)), key=lambda one: -sign * one[0].score)
@@ -296,6 +305,12 @@ class Chosen(DerivedMethod):
                 unlike.append(member)
         several = [Average.of(unlike[:count], repeats) for count in range(2, min(self.average, len(unlike)) + 1)]
         return singles + [(self._candidate(average, repeats), average) for average in several]
+
+    def _order(self, repeats: Sequence[MemberRows]) -> list[int]:
+        """Positions of the methods, the first one that is taken where validation rows cannot tell."""
+        counts = np.concatenate([rows.class_counts.numpy() for rows in repeats])
+        begin = self.few_rows if np.median(counts) < FEW_ROWS else []
+        return [self.methods.index(name) for name in dict.fromkeys([*begin, *self.methods])]
 
     def _candidate(self, average: Average, repeats: Sequence[MemberRows]) -> Candidate:
         outputs = [(average.logits(rows).sigmoid(), rows.labels, average.none_scores(rows)) for rows in repeats]
@@ -349,7 +364,7 @@ def _without(values: tuple[float, ...], split: int) -> tuple[float, ...]:
 
 
 def _average(learnt: Learnt) -> Average:
-    return Average(**{field.name: learnt[field.name] for field in fields(Average)})
+    return Average(**{one.name: learnt[one.name] for one in fields(Average)})
 
 
 def _log_odds(rows: MemberRows, members: Sequence[int]) -> Tensor:

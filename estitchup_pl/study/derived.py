@@ -41,6 +41,7 @@ class MemberRows:
     Attributes:
         logits: Those of each member, float32 ``(rows, classes)``; minus infinity for classes the fits did not know.
         labels: Class index or ``NONE``, int64 ``(rows,)``.
+        class_counts: Rows that the fits were trained on, of each class that they know, int64 ``(classes,)``.
         none_scores: Scores of "none" of each member, float32 ``(rows,)``; ``None`` where they are the paper's.
         fits_of: The fits that each member is made of.
         fits: Reads the logits of each fit that a member, by its position, is made of, ``(fits, rows, classes)``.
@@ -50,6 +51,7 @@ class MemberRows:
 
     logits: Sequence[Tensor]
     labels: Tensor
+    class_counts: Tensor
     none_scores: Sequence[Tensor | None]
     fits_of: Sequence[frozenset[Member]]
     fits: Callable[[int], Tensor]

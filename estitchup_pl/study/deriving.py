@@ -37,6 +37,7 @@ def member_rows(study: Study, stage: FitStage, method: DerivedMethod, trial: int
     return MemberRows(
         logits(method.members),
         stage.labels(study, trial, division),
+        study.trials.class_counts(study.trials.division(stage, trial, division)),
         [None if one is None else torch.from_numpy(one) for one in scores],
         [frozenset(fits) for fits in fits_of],
         lambda member: torch.stack(logits(fits_of[member])),

@@ -106,6 +106,10 @@ class Trials:
         """Rows of the final fit of a trial, ascending."""
         return np.sort(self._split.for_trial(trial).assign(self.store, self.labels).train)
 
+    def class_counts(self, division: Division) -> Tensor:
+        """Training rows of each class of a division, int64 ``(classes,)``."""
+        return torch.from_numpy(np.bincount(self.labels.index(division.class_names)[division.train]))
+
     def gather(self, rows: Rows) -> dict[str, npt.NDArray[Any]]:
         """Embeddings ``(rows, dim)`` of the chosen modalities as the store has them, by name."""
         return {name: self.store.gather(rows, [name]) for name in self.config.modalities or self.store.modalities}

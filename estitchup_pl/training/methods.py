@@ -21,24 +21,19 @@ FEWEST_CLASSES: Final = 3
 ROWS_FOR_LDA: Final = 6
 """Rows that half of the classes need, so that in every fit some class has two, and LDA sees how classes spread."""
 
-ROWS_FOR_NETWORKS: Final = 4
-"""Rows that half of the classes need, so that the average with networks stands first: with 2 rows a class linear heads
-alone are better, with 5 the average is."""
-
 Description = dict[str, Any]
 
 
-def train_methods(plan: Plan, lda: bool = True, networks: bool = True) -> dict[str, Plain]:
+def train_methods(plan: Plan, lda: bool = True) -> dict[str, Plain]:
     """Describe the methods by name: networks, linear heads and their average, each decided in two ways, and the choice.
 
     A temperature changes no ranking, so the choice is among calibrated ones. First stands the average, "none" told
     by confidence and distances: best or hardly below it wherever it was measured, it is taken unless the user's rows
-    say otherwise. Where classes have hardly any rows logistic regression stands there.
+    say otherwise. Where hardly any rows train logistic regression stands there.
 
     Args:
         plan: Says whether alpha and softness are compared.
         lda: Whether LDA is among them, which needs several rows of most classes.
-        networks: Whether classes have rows enough for networks.
     """
     stitch = {"class_path": "EStitchup", "init_args": {"alpha": 0.4}}
     soften = {"class_path": "LabelSoftening", "init_args": {"softness": 0.1}}
@@ -58,9 +53,8 @@ def train_methods(plan: Plan, lda: bool = True, networks: bool = True) -> dict[s
     by_sum = {"calibrator": "Temperature", "score": "SumOfScores", "scaling": "l2"}  # so that modalities weigh alike
     sums = {f"{name}, sum": _described("Decided", base=name, **by_sum) for name in fitted}
     decided = {**temperature, **sums}
-    bases = dict.fromkeys(["Unlike heads" if networks else "Logistic regression", *fitted])
-    order = [f"{base}, {how}" for base in bases for how in ("sum", "temperature")]
-    chosen = _described("Chosen", methods=order, average=1)
+    order = [f"{base}, {how}" for base in dict.fromkeys(["Unlike heads", *fitted]) for how in ("sum", "temperature")]
+    chosen = _described("Chosen", methods=order, average=1, few_rows=["Logistic regression, sum"])
     return {name: Plain(given) for name, given in {**fitted, **decided, CHOSEN: chosen}.items()}
 
 
@@ -70,7 +64,6 @@ def train_study(
     rows: int,
     classes: int,
     lda: bool,
-    networks: bool,
     modalities: Sequence[str] | None = None,
     **options: Any,
 ) -> StudyConfig:
@@ -82,7 +75,6 @@ def train_study(
         rows: Labelled rows.
         classes: Classes with two rows or more.
         lda: Whether LDA is among the methods.
-        networks: Whether classes have rows enough for networks.
         modalities: Modalities to use; all if not given.
         options: Further options of the study, such as ``seed``.
     """
@@ -99,7 +91,7 @@ def train_study(
         epochs=epochs,
         model={"scaling": "standardize"},
         curve_every=max(1, epochs // 8),
-        methods=train_methods(plan, lda, networks),
+        methods=train_methods(plan, lda),
         selection=SelectionConfig(epochs=max(12, epochs // 4)),
         keep="none",  # what is kept is fitted to all rows
         **options,

@@ -26,7 +26,7 @@ from estitchup_pl.study import Refit, StudyConfig, StudyFolder, refit, run_study
 from estitchup_pl.study.stage import Reporter, silent
 from estitchup_pl.training.budget import plan_for
 from estitchup_pl.training.catalogue import Catalogue
-from estitchup_pl.training.methods import CHOSEN, FEWEST_CLASSES, ROWS_FOR_LDA, ROWS_FOR_NETWORKS, train_study
+from estitchup_pl.training.methods import CHOSEN, FEWEST_CLASSES, ROWS_FOR_LDA, train_study
 from estitchup_pl.wording import counted
 
 MODEL: Final = "model.ckpt"
@@ -164,8 +164,8 @@ def train(
         several = _classes(labels, 2)
         plan = plan_for(budget, len(labels.labelled), width, several)
         options = {"seed": seed, "accelerator": accelerator, "workers": workers}
-        lda, networks = (2 * _classes(labels, least) >= several for least in (ROWS_FOR_LDA, ROWS_FOR_NETWORKS))
-        config = train_study(place, plan, len(labels.labelled), several, lda, networks, modalities, **options)
+        lda = 2 * _classes(labels, ROWS_FOR_LDA) >= several
+        config = train_study(place, plan, len(labels.labelled), several, lda, modalities, **options)
         say(f"{plan.folds} folds, {plan.fits} fits of networks of {config.epochs} epochs, and linear heads")
         _write_yaml(out / "study.yaml", _without_defaults(config.plain()))
         folder = _study(config, StudyFolder(out / "study"), report)

@@ -12,12 +12,12 @@ import pytest
 import scipy.stats
 import torch
 from scipy.special import expit, logit
-from small import digits_config, method
+from small import SPLIT, digits_config, method
 
 from estitchup_pl.batch import NONE
 from estitchup_pl.errors import ConfigError
 from estitchup_pl.report import study_tables
-from estitchup_pl.study import Candidate, StudyFolder, run_study, select
+from estitchup_pl.study import Candidate, Chosen, StudyFolder, run_study, select
 from estitchup_pl.study.choosing import best_of_equals
 
 
@@ -179,6 +179,26 @@ def test_averages_add_up_standardised_log_odds_of_none(tmp_path):
         mean, labels = (parts["Near"][0] + parts["Regression"][0]) / 2, parts["Near"][1]
         expected.append(oracles.weighted_auroc_aupr(mean, labels, squashed)[1])
     assert table[average]["score"] == pytest.approx(np.mean(expected), abs=2e-4)
+
+
+@pytest.mark.parametrize(("rows", "taken"), [(2, "Late"), (5, "Early")])  # up to 2, and mostly 4, train in a split
+def test_where_hardly_any_rows_train_others_come_first(tmp_path, rows: int, taken: str):
+    split = method("RowsPerClass", rows=rows, split=method("TrialSplit", **SPLIT))
+    methods = {
+        "Control": {},
+        "Worst": method("EstimatorMethod", estimator={"class_path": "sklearn.dummy.DummyClassifier"}),
+        **{name: method("Decided", base="Control", score=method("NeighborDistance", k=3)) for name in ("Early", "Late")},
+        "Chosen": method("Chosen", methods=["Early", "Worst", "Late"], few_rows=["Late", "Worst"], average=1),
+    }
+    folder = run_study(digits_config(methods=methods, split=split, trials=1, held_out=1), StudyFolder(tmp_path))
+    assert folder.record("Chosen", 0).parameters["chosen"] == taken  # both are equally good
+    late, chosen = folder.predictions("Late", 0), folder.predictions("Chosen", 0)
+    torch.testing.assert_close(chosen.none_scores, late.none_scores, atol=0, rtol=0)
+
+
+def test_what_comes_first_with_few_rows_is_among_the_methods():
+    with pytest.raises(ConfigError, match="few_rows: 'Late' is none of the methods"):
+        Chosen(["Early"], few_rows=["Late"])
 
 
 def test_no_test_row_has_a_part_in_the_choice(folder: StudyFolder, tmp_path):
