@@ -187,7 +187,9 @@ def test_where_hardly_any_rows_train_others_come_first(tmp_path, rows: int, take
     methods = {
         "Control": {},
         "Worst": method("EstimatorMethod", estimator={"class_path": "sklearn.dummy.DummyClassifier"}),
-        **{name: method("Decided", base="Control", score=method("NeighborDistance", k=3)) for name in ("Early", "Late")},
+        **{
+            name: method("Decided", base="Control", score=method("NeighborDistance", k=3)) for name in ("Early", "Late")
+        },
         "Chosen": method("Chosen", methods=["Early", "Worst", "Late"], few_rows=["Late", "Worst"], average=1),
     }
     folder = run_study(digits_config(methods=methods, split=split, trials=1, held_out=1), StudyFolder(tmp_path))
