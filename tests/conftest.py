@@ -25,8 +25,12 @@ os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning 2
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
-LONG = ("test_tutorial", "test_study_workers", "test_processes", "train/", "torture/", "test_study_keeping", "serving/")
-"""Files that take longest."""
+LONG = (
+    *("test_study_workers", "test_tutorial", "test_study_resuming", "train/", "test_processes", "torture/"),
+    *("serving/", "test_cli_lightning", "test_every_function", "test_study_keeping", "test_embed_resume"),
+    *("test_docs", "test_sklearn"),
+)
+"""Files that take half a minute or longer."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

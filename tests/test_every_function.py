@@ -25,7 +25,7 @@ from torchmetrics import Metric
 from estitchup_pl import functional, metrics
 from estitchup_pl.functional.temperature import LIMITS
 
-FEWER = settings(max_examples=settings().max_examples // 2)
+FEWER = settings(max_examples=max(8, settings().max_examples // 4))
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 BOTH = (False, True)
 TIES = (0.0, 0.1, 0.3, 0.5, 0.50000006, 0.7, 0.99999994, 1.0)
