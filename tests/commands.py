@@ -14,8 +14,15 @@ from estitchup_pl.cli import main
 Run = Callable[..., tuple[int, str, str]]
 
 
-def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Make the function that runs a command in an empty folder: exit status, output and error output."""
+def runner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], pictures: bool = False
+) -> Run:
+    """Make the function that runs a command in an empty folder: exit status, output and error output.
+
+    Reports have empty files for ``pictures`` unless these are asked for: drawing them takes seconds.
+    """
+    if not pictures:
+        monkeypatch.setattr("estitchup_pl.report.writing.picture", lambda chart: b"")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["estitchup"])
     monkeypatch.setattr(sys, "path", [*sys.path])

@@ -18,7 +18,7 @@ from estitchup_pl.study import StudyFolder
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    return runner(tmp_path, monkeypatch, capfd)
+    return runner(tmp_path, monkeypatch, capfd, pictures=True)
 
 
 def test_a_folder_that_is_no_study_is_explained(run: Run, tmp_path: Path) -> None:
